@@ -1,0 +1,388 @@
+"""The workers this console knows, connected or not, and what can be asked of them. Sockets: `console.worker_socket`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from pydantic_core import to_json as dump_json
+
+from console.config import TENANT, ConsoleConfig
+from console.outbox import Outbox
+from console.requests import OnProgress, Request, Requests
+from console.sessions import Session, Sessions, Viewer
+from protos import frames, limits
+from protos.errors import DeadlineExceeded, Internal, InvalidArgument, Refusal, ResourceExhausted, Unavailable
+from protos.wire import (
+    CAPABILITY_ACK,
+    COMMANDS,
+    BadMessage,
+    Cancel,
+    DevBoxEvent,
+    ErrorMessage,
+    Heartbeat,
+    Message,
+    Payload,
+    Progress,
+    Register,
+    Registered,
+    Response,
+    TenantPayload,
+    TerminalExit,
+    TerminalInput,
+    TerminalInputAck,
+    TerminalOpenAnswer,
+    TerminalOutput,
+    parse_from_worker,
+    to_json,
+)
+
+MAX_WORKERS = 200
+REQUEST_TIMEOUT_S = 3600
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Whoever wants to know of changes; its methods never wait and never raise."""
+
+    def worker_changed(self, link: "WorkerLink") -> None:
+        """Learn that a worker connected, went, or says something new of itself or its sessions."""
+
+    def devbox_event(self, link: "WorkerLink", event: DevBoxEvent) -> None:
+        """Learn that a DevBox changed by itself."""
+
+
+class WorkerLink:
+    """One worker, across its connections: what it says of itself, its open sessions and the commands in flight.
+
+    `connected` says whether a connection is there now. Commands in flight when it drops are sent again, under the
+    same id, when the worker returns in time: an id runs at most once, so that never runs anything twice.
+    """
+
+    def __init__(self, worker_id: str, config: ConsoleConfig, on_change: Callable[["WorkerLink"], None]) -> None:
+        self.id = worker_id
+        self.register: Register | None = None
+        self.heartbeat: Heartbeat | None = None
+        self.since = time.time()  # of the present state, connected or not
+        self.connections = 0
+        self.sessions = Sessions()
+        self.on_event: Callable[[WorkerLink, DevBoxEvent], None] = lambda _link, _event: None
+        self._config = config
+        self._on_change = on_change
+        self._requests = Requests()
+        self._outbox: Outbox | None = None
+        self._binary = False
+        self._grace: asyncio.TimerHandle | None = None
+        self._present = asyncio.Event()
+        self._absent = asyncio.Event()
+        self._absent.set()
+
+    # --- Asking -------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the worker has a connection now."""
+        return self._outbox is not None
+
+    async def request(
+        self,
+        kind: str,
+        payload: dict[str, Any] | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        request_id: str | None = None,
+        stops_with_caller: bool = True,
+    ) -> dict[str, Any]:
+        """Send a command and return its answer's payload; raises `Refusal`.
+
+        ``tenantId`` is filled in unless the payload has one. Survives a reconnect of the worker. Giving up the wait
+        cancels the command, unless ``stops_with_caller`` is off.
+        """
+        request = Requests.new(on_progress=on_progress, survives=True, stops_with_caller=stops_with_caller)
+        return await self._ask(kind, payload or {}, timeout_s, request_id or Requests.new_id(), request)
+
+    def cancel(self, request_id: str) -> None:
+        """Ask the worker to stop a command in flight; its answer says what came of it."""
+        if self._outbox is not None:
+            self._outbox.put_text(to_json("cancel", Cancel(), request_id))
+
+    async def open_terminal(self, payload: dict[str, Any], viewer: Viewer, *, timeout_s: float = 60) -> dict[str, Any]:
+        """Open or continue a terminal for a viewer, taking it from another; raises `Refusal`.
+
+        The viewer's ``attached`` is called before any output of the session.
+        """
+        payload = {
+            "sessionId": f"t-{Requests.new_id()[2:]}",
+            **payload,
+        }  # ours, so that a lost answer loses nothing
+        session_id, devbox_id = payload["sessionId"], payload.get("devboxId")
+        if not isinstance(session_id, str) or not isinstance(devbox_id, str):
+            raise InvalidArgument("terminal.open needs devboxId, and sessionId if given is a string.")
+        self.sessions.opening(session_id, viewer)
+
+        def attach(payload: dict[str, Any]) -> None:
+            try:
+                answer = TerminalOpenAnswer.model_validate(payload)
+            except ValidationError:
+                raise Internal("The worker's answer to terminal.open is none.") from None
+            session = self.sessions.attach(answer.session_id, devbox_id, answer.channel, viewer)
+            viewer.attached(session, answer)
+            self._on_change(self)
+
+        request = Requests.new(on_answer=attach, survives=False)
+        return await self._ask("terminal.open", payload, timeout_s, Requests.new_id(), request)
+
+    async def _ask(
+        self, kind: str, payload: dict[str, Any], timeout_s: float, request_id: str, request: Request
+    ) -> dict[str, Any]:
+        if self._outbox is None:
+            raise Unavailable("This worker is not connected now.")
+        request.frame = _command(kind, payload, request_id)
+        self._requests.add(request_id, request)
+        self._outbox.put_text(request.frame)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await request.answer
+        except TimeoutError:
+            raise DeadlineExceeded(f"The worker did not answer within {timeout_s:.0f} seconds.") from None
+        finally:
+            if self._requests.forget(request_id) and request.stops_with_caller:
+                self.cancel(request_id)
+
+    def send(self, kind: str, payload: dict[str, Any]) -> None:
+        """Send a message that asks for no answer; it is lost if the worker is not connected."""
+        if self._outbox is not None:
+            self._outbox.put_text(_command(kind, payload, None))
+
+    def send_raw(self, text: bytes) -> None:
+        """Send a text frame as it is, for tests of what a worker does with it."""
+        if self._outbox is not None:
+            self._outbox.put_text(text)
+
+    def send_input(self, session: Session, offset: int, data: bytes) -> None:
+        """Send keystrokes to a session; whoever typed them keeps them until they are acknowledged."""
+        if self._outbox is None:
+            return
+        if self._binary and session.channel is not None:
+            self._outbox.put_binary(frames.encode_header(frames.FrameKind.TERMINAL, session.channel, offset) + data)
+        else:
+            message = TerminalInput(session_id=session.session_id, data=data, offset=offset)
+            self._outbox.put_text(to_json("terminal.input", message))
+        if not self._acks and session.viewer is not None:
+            session.viewer.input_acked(session, offset + len(data))  # nobody else ever will
+
+    def send_ack(self, session: Session, offset: int) -> None:
+        """Tell the worker that output below this offset is drawn."""
+        if self._acks:
+            self.send("terminal.ack", {"sessionId": session.session_id, "offset": offset})
+
+    def leave(self, viewer: Viewer) -> None:
+        """Detach a viewer that is gone; its sessions stay open."""
+        if self.sessions.detach(viewer):
+            self._on_change(self)
+
+    def ended(self, session_id: str) -> None:
+        """Note that a session was closed on request."""
+        if self.sessions.end(session_id) is not None:
+            self._on_change(self)
+
+    @property
+    def _acks(self) -> bool:
+        return self._config.dialect == "full"
+
+    async def wait_connected(self, timeout_s: float = 10) -> None:
+        """Return once the worker is connected; raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s):
+            await self._present.wait()
+
+    async def wait_disconnected(self, timeout_s: float = 10) -> None:
+        """Return once the worker is not connected; raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s):
+            await self._absent.wait()
+
+    # --- The worker's connection, called by `console.worker_socket` ------------------------------------------------
+
+    def connection_made(self, outbox: Outbox, register: Register, *, binary: bool) -> None:
+        """Take a new connection, replacing the one that may still be there."""
+        if self._outbox is not None:
+            self.connection_lost(self._outbox)
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self._outbox, self._binary = outbox, binary
+        self.connections += 1
+        self.since = time.time()
+        self._present.set()
+        self._absent.clear()
+        if self._acks:
+            outbox.put_text(to_json("worker.registered", Registered(worker_id=self.id, capabilities=[CAPABILITY_ACK])))
+        for frame in self._requests.surviving_frames():
+            outbox.put_text(frame)
+        self._registered(register)
+
+    def connection_lost(self, outbox: Outbox) -> None:
+        """Give up a connection; one that was replaced already changes nothing."""
+        if self._outbox is not outbox:
+            return
+        self._outbox = None
+        outbox.close()
+        self.since = time.time()
+        self._present.clear()
+        self._absent.set()
+        self.sessions.connection_lost()
+        gone = Unavailable("The worker lost its connection before it answered.")
+        self._requests.fail(gone, survivors_too=False)
+        if len(self._requests):
+            self._grace = asyncio.get_running_loop().call_later(self._config.reconnect_grace_s, self.give_up)
+        self._on_change(self)
+
+    def give_up(self) -> None:
+        """End every command in flight."""
+        self._requests.fail(
+            Unavailable("The worker lost its connection and did not return in time; the command may have run."),
+            survivors_too=True,
+        )
+
+    def receive(self, text: str) -> None:
+        """Take one text frame; one that is no message is logged and changes nothing."""
+        try:
+            message = parse_from_worker(text)
+        except BadMessage as error:
+            log.warning("worker %s sent what is no message: %s", self.id, error)
+            return
+        match message:
+            case Response():
+                self._requests.answered(message)
+            case Progress():
+                self._requests.progressed(message)
+            case ErrorMessage():
+                self._refused(message)
+            case Message():
+                self._told(message.payload)
+
+    def receive_frame(self, frame: bytes) -> None:
+        """Take one binary frame; bytes of a session nobody looks at are dropped: a viewer comes back by offset."""
+        try:
+            kind, channel, offset, data = frames.decode(frame)
+        except Refusal as refusal:
+            log.warning("worker %s sent a bad frame: %s", self.id, refusal)
+            return
+        session = self.sessions.of_channel(channel) if kind is frames.FrameKind.TERMINAL else None
+        if session is not None and session.viewer is not None:
+            session.viewer.output(session, offset, data)
+
+    def _told(self, payload: Payload) -> None:
+        match payload:
+            case Register():
+                self._registered(payload)
+            case Heartbeat():
+                self.heartbeat = payload
+                self._on_change(self)
+            case DevBoxEvent():
+                self.on_event(self, payload)
+            case TerminalExit():
+                session = self.sessions.end(payload.session_id)
+                if session is not None and session.viewer is not None:
+                    session.viewer.exited(session, payload.exit_code, payload.offset)
+                self._on_change(self)
+            case TerminalOutput():
+                session = self.sessions.find(payload.session_id)
+                if session is not None and session.viewer is not None:
+                    session.viewer.output(session, payload.offset, payload.data)
+            case TerminalInputAck():
+                session = self.sessions.find(payload.session_id)
+                if session is not None and session.viewer is not None:
+                    session.viewer.input_acked(session, payload.offset)
+
+    def _registered(self, register: Register) -> None:
+        self.register = register
+        ours = [state for state in register.sessions if state.tenant_id == TENANT]
+        # A worker without an engine just now says nothing of sessions that live on.
+        self.sessions.registered(ours, complete=bool(register.container_engines))
+        self._on_change(self)
+
+    def _refused(self, message: ErrorMessage) -> None:
+        session = self.sessions.find(message.session_id) if message.session_id else None
+        if session is not None and session.viewer is not None:
+            session.viewer.refused(session, message.error)
+        else:
+            log.info("worker %s: %s", self.id, message.error.message)
+
+
+class Workers:
+    """Every worker that connected since the console started, bounded, and whoever watches them."""
+
+    def __init__(self, config: ConsoleConfig) -> None:
+        self._config = config
+        self._links: dict[str, WorkerLink] = {}
+        self._watchers: list[Watcher] = []
+        self._arrived = asyncio.Event()
+
+    def all(self) -> list[WorkerLink]:
+        """Return the workers, oldest first."""
+        return list(self._links.values())
+
+    def find(self, worker_id: str) -> WorkerLink | None:
+        """Return a worker by its id."""
+        return self._links.get(worker_id)
+
+    def admit(self, worker_id: str) -> WorkerLink:
+        """Return the link of a worker that connects; raises `ResourceExhausted` when there are too many."""
+        link = self._links.get(worker_id)
+        if link is not None:
+            return link
+        if len(self._links) >= MAX_WORKERS:
+            gone = min((link for link in self.all() if not link.connected), key=lambda link: link.since, default=None)
+            if gone is None:
+                raise ResourceExhausted(f"This console serves at most {MAX_WORKERS} workers.")
+            gone.give_up()
+            del self._links[gone.id]
+        link = self._links[worker_id] = WorkerLink(worker_id, self._config, self._changed)
+        link.on_event = self._event
+        return link
+
+    async def wait(self, worker_id: str | None = None, timeout_s: float = 10) -> WorkerLink:
+        """Return a connected worker, the first or the one of this id, once there is one; raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for link in self.all():
+                    if link.connected and worker_id in (None, link.id):
+                        return link
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a watcher of changes from now on."""
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell a watcher no more."""
+        self._watchers.remove(watcher)
+
+    def _changed(self, link: WorkerLink) -> None:
+        if link.connected:
+            self._arrived.set()
+        for watcher in list(self._watchers):
+            watcher.worker_changed(link)
+
+    def _event(self, link: WorkerLink, event: DevBoxEvent) -> None:
+        for watcher in list(self._watchers):
+            watcher.devbox_event(link, event)
+
+
+def _command(kind: str, payload: dict[str, Any], request_id: str | None) -> bytes:
+    """Return the text frame of a command, with the tenant filled in where the command has one."""
+    model = COMMANDS.get(kind)
+    if model is not None and issubclass(model, TenantPayload):
+        payload = {"tenantId": TENANT, **payload}
+    message: dict[str, Any] = {"type": kind, "payload": payload}
+    if request_id is not None:
+        message["id"] = request_id
+    frame = dump_json(message, inf_nan_mode="null")
+    if len(frame) > limits.MAX_MESSAGE_BYTES:
+        raise ResourceExhausted(f"A command is at most {limits.MAX_MESSAGE_BYTES} bytes; this one has {len(frame)}.")
+    return frame

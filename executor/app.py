@@ -1,0 +1,169 @@
+"""The executor process: wires its parts, serves until told to stop, drains, leaves DevBoxes running."""
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import suppress
+from enum import IntEnum
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from executor.config import ExecutorConfig
+from executor.data_dir import DataDir
+from executor.devboxes import DevBoxes
+from executor.engine import Engine
+from executor.engine_service import EngineService
+from executor.ledger import Ledger
+from executor.policy import check_floor
+from executor.processes import reap_leftovers
+from executor.service import ExecutorService
+from executor.sessions import Sessions
+from protos import executor_pb2_grpc as pb_grpc
+from protos.errors import FailedPrecondition, Refusal
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = "clustercode.executor.v1.ExecutorService"
+_MAX_RPC_BYTES = 4 * 1024 * 1024
+_ENGINE_WAIT_S = 20.0
+_ADOPT_AGAIN_S = 5.0
+
+
+class ExitCode(IntEnum):
+    """How the executor ended."""
+
+    OK = 0
+    UNUSABLE = 4
+    """The data directory cannot be used, or another executor has it."""
+
+
+async def run(config: ExecutorConfig) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; a second one ends at once."""
+    try:
+        data_dir = DataDir(config.data_dir)
+        with data_dir.locked():
+            await _serve(config, data_dir)
+    except FailedPrecondition as refusal:
+        log.error("%s", refusal.message)  # noqa: TRY400 - a sentence, not a traceback
+        return ExitCode.UNUSABLE
+    return ExitCode.OK
+
+
+async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
+    stop = _stop_on_signals()
+    engine_service = EngineService(
+        directory=data_dir.engine,
+        runtime=config.runtime,
+        fixed=config.engine_socket,
+        podman_path=config.podman_path,
+        starts=config.starts_engine,
+    )
+    engine = Engine(engine_service.locate)
+    devboxes = DevBoxes(engine, data_dir, tenants=config.tenants, floor=config.security_floor)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _MAX_RPC_BYTES),
+            ("grpc.max_send_message_length", 2 * _MAX_RPC_BYTES),
+        ]
+    )
+    async with asyncio.TaskGroup() as life:
+        finding = life.create_task(engine_service.run(), name="engine-service")
+        adopting = life.create_task(_adopt(devboxes, engine, engine_service, config), name="adopt")
+        # Work in flight has a group of its own: at the end it is drained before the engine is let go.
+        async with asyncio.TaskGroup() as tasks:
+            ledger = Ledger(tasks, asyncio.get_running_loop().time)
+            sessions = Sessions(
+                engine, devboxes, data_dir, ledger, tasks, tenants=config.tenants, limits=config.terminals
+            )
+            service = ExecutorService(
+                config=config, engine=engine, engine_service=engine_service, data_dir=data_dir, devboxes=devboxes,
+                sessions=sessions, ledger=ledger,
+            )  # fmt: skip
+            healthy = health.aio.HealthServicer()
+            pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
+            health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+            _bind(server, data_dir)
+            await server.start()
+            await _say(healthy, health_pb2.HealthCheckResponse.SERVING)
+            log.info("executor serves tenants %s, floor %s", ", ".join(config.tenants), config.security_floor.label)
+
+            await stop.wait()
+            log.info("stopping: no new work; DevBoxes go on")
+            service.draining = True
+            await _say(healthy, health_pb2.HealthCheckResponse.NOT_SERVING)
+            sessions.close_all()
+            await ledger.drain(config.drain_s)
+        await server.stop(grace=1.0)
+        adopting.cancel()
+        finding.cancel()
+    await engine.aclose()
+
+
+def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:
+    """Open the socket 0660 by umask, so that there is no moment at which others could enter."""
+    path = data_dir.rpc / "executor.sock"
+    _check_directory(data_dir)
+    with suppress(FileNotFoundError):
+        path.unlink()
+    before = os.umask(0o117)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(before)
+    mode = path.stat().st_mode & 0o777
+    if mode != 0o660:
+        raise FailedPrecondition(
+            f"The socket {path} has mode {mode:o} instead of 660; the executor does not serve on it."
+        )
+
+
+def _check_directory(data_dir: DataDir) -> None:
+    """Refuse to serve where others could connect: gRPC does not check who does, the kernel must."""
+    found = data_dir.rpc.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o027:
+        raise FailedPrecondition(
+            f"{data_dir.rpc} must belong to the executor's user and be closed to others (chmod 750); "
+            f"it belongs to user {found.st_uid} with mode {found.st_mode & 0o777:o}."
+        )
+
+
+async def _say(healthy: health.aio.HealthServicer, status: int) -> None:
+    for name in ("", SERVICE_NAME):
+        await healthy.set(name, status)
+
+
+async def _adopt(devboxes: DevBoxes, engine: Engine, engine_service: EngineService, config: ExecutorConfig) -> None:
+    """Take over what an earlier executor left: say what is there, kill execs that nothing can reach any more."""
+    await engine_service.ready(_ENGINE_WAIT_S)
+    while True:
+        try:
+            boxes = await devboxes.tidy()
+            break
+        except Refusal as refusal:
+            log.warning("DevBoxes of earlier runs are looked for again in %.0f s: %s", _ADOPT_AGAIN_S, refusal.message)
+            await asyncio.sleep(_ADOPT_AGAIN_S)
+    for box in boxes:
+        log.info("adopted DevBox %s (%s) of tenant %s", box.id, box.state, box.tenant)
+        try:
+            check_floor(box.profile, config.security_floor)
+        except Refusal:
+            log.warning("DevBox %s has profile %s, below the floor of this worker", box.id, box.profile.label)
+        if box.state == "running":
+            await reap_leftovers(engine, box.container)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Return an event set by the first SIGTERM or SIGINT; the second ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop

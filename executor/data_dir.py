@@ -1,0 +1,108 @@
+"""The one directory of the host that the executor uses: install id, lock, gRPC socket's place, secrets.
+
+::
+
+    DATA_DIR/           0700 (0710 where the gateway is another user, who must pass through)
+      install           a UUID: which DevBoxes on the engine are this worker's
+      lock              held while an executor runs; a second one says who holds it
+      rpc/              0750, owner executor, group the gateway's
+      engine/           socket and working directory of an engine service of ours
+      secrets/          0600 files, one a DevBox: the environment that never reaches the engine's store
+"""
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from protos.errors import FailedPrecondition
+
+_MAX_SOCKET_PATH_BYTES = 107
+
+
+class DataDir:
+    """The directory, made ready. Raises `FailedPrecondition` with a sentence for one that cannot be used."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rpc = root / "rpc"
+        self.engine = root / "engine"
+        self._secrets = root / "secrets"
+        for path in (self.rpc / "executor.sock", self.engine / "podman.sock"):
+            if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
+                raise FailedPrecondition(
+                    f"DATA_DIR {root} is too long: Unix sockets take paths of {_MAX_SOCKET_PATH_BYTES} bytes. "
+                    "Choose a shorter one."
+                )
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory, mode in ((self.rpc, 0o750), (self.engine, 0o700), (self._secrets, 0o700)):
+                directory.mkdir(mode=mode, exist_ok=True)
+        except OSError as error:
+            raise FailedPrecondition(f"DATA_DIR {root} cannot be used: {error.strerror}.") from None
+        self.install = self._read_install()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for this process; raises `FailedPrecondition` if another executor has it."""
+        with (self.root / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise FailedPrecondition(
+                    f"Another executor (process {lock.read().strip() or 'unknown'}) uses {self.root}. "
+                    "Stop it first, or give this one a DATA_DIR of its own."
+                ) from None
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
+
+    def keep_secrets(self, devbox_id: str, secrets: dict[str, str]) -> None:
+        """Write a DevBox's secret environment to its one 0600 file."""
+        if secrets:
+            _write(self._secrets / devbox_id, json.dumps(secrets))
+
+    def secrets(self, devbox_id: str) -> dict[str, str]:
+        """Return a DevBox's secret environment; empty where it has none."""
+        try:
+            secrets: dict[str, str] = json.loads((self._secrets / devbox_id).read_text())
+        except FileNotFoundError:
+            return {}
+        return secrets
+
+    def forget_secrets(self, devbox_id: str) -> None:
+        """Remove a DevBox's secret environment. Safe to repeat."""
+        (self._secrets / devbox_id).unlink(missing_ok=True)
+
+    def keep_only_secrets_of(self, devbox_ids: set[str]) -> None:
+        """Remove the secrets of DevBoxes that are gone."""
+        for path in self._secrets.iterdir():
+            if path.name not in devbox_ids:
+                path.unlink(missing_ok=True)
+
+    def _read_install(self) -> str:
+        path = self.root / "install"
+        with suppress(FileNotFoundError, ValueError):
+            return str(uuid.UUID(path.read_text().strip()))
+        install = str(uuid.uuid4())
+        _write(path, f"{install}\n")
+        return install
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a 0600 file atomically: a full disk or a crash leaves the old one or none."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

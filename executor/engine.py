@@ -1,0 +1,280 @@
+"""The container engine, Podman or Docker, through the API that both speak. The only import of aiodocker.
+
+Here and nowhere else engine errors become `Refusal`, options become the engine's own, and every call gets its
+deadline. Names and ids that reach the engine are made by the executor; what callers sent is data.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import aiodocker
+import aiohttp
+
+from executor.exec_stream import ExecOutput, ExecStream, start_exec
+from executor.policy import BoxOptions
+from protos.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+API_VERSION = "v1.41"
+"""What Podman 4.3 and Docker 20.10, the oldest engines supported, both speak."""
+
+CALL_TIMEOUT_S = 30.0
+PULL_TIMEOUT_S = 3600.0
+
+EngineKind = Literal["podman", "docker"]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Which engine answers."""
+
+    kind: EngineKind
+    version: str
+    storage: str
+
+
+@dataclass(frozen=True)
+class PullStep:
+    """One line of an image pull; ``fraction`` over all layers, where the engine says."""
+
+    message: str
+    fraction: float | None
+
+
+class Engine:
+    """Client of one engine. Holds no state of the engine: whatever it says now is the truth.
+
+    ``locate`` returns the engine's socket or raises `Unavailable` with the reason; it is asked before every call, so
+    an engine that comes, goes or moves is found without a restart.
+    """
+
+    def __init__(self, locate: Callable[[], Path]) -> None:
+        self._locate = locate
+        self._socket: Path | None = None
+        self._docker: aiodocker.Docker | None = None
+        self._info: EngineInfo | None = None
+
+    @property
+    def kind(self) -> EngineKind:
+        """Which engine answered last."""
+        return self._info.kind if self._info else "podman"
+
+    async def aclose(self) -> None:
+        """Close idle connections. Safe to repeat."""
+        if self._docker is not None:
+            await self._docker.session.close()
+        self._docker = self._socket = self._info = None
+
+    async def info(self, timeout_s: float = CALL_TIMEOUT_S) -> EngineInfo:
+        """Return which engine answers, asking it each time: this is also the check that it is alive."""
+        async with self._call(timeout_s) as docker:
+            version = await docker.version()
+        names = {component.get("Name", "") for component in version.get("Components") or ()}
+        kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
+        if self._info is None or self._info.version != version["Version"]:
+            async with self._call(timeout_s) as docker:
+                storage = (await docker.system.info()).get("DockerRootDir", "")
+            self._info = EngineInfo(kind, version["Version"], storage)
+        return self._info
+
+    # --- containers and volumes -----------------------------------------------------------------------------
+
+    async def list_names(self, labels: Iterable[str], *, running_only: bool = False) -> list[str]:
+        """Return the names of all containers that carry all the labels (``key=value``)."""
+        async with self._call() as docker:
+            found = await docker.containers.list(all=not running_only, filters=json.dumps({"label": list(labels)}))
+        return [container["Names"][0].removeprefix("/") for container in found]
+
+    async def inspect(self, name: str) -> dict[str, Any]:
+        """Return all the engine knows of a container; raises `NotFound`."""
+        async with self._call() as docker:
+            return await docker.containers.container(name).show()
+
+    async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """Create a named volume. One of that name that is there stays."""
+        async with self._call() as docker:
+            await docker.volumes.create(  # type: ignore[no-untyped-call] # aiodocker types not all
+                {"Name": name, "Labels": dict(labels)}
+            )
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume and all in it. Safe to repeat."""
+        try:
+            async with self._call() as docker:
+                await aiodocker.volumes.DockerVolume(docker, name).delete()  # type: ignore[no-untyped-call]
+        except NotFound:
+            pass
+
+    async def create_container(
+        self,
+        name: str,
+        *,
+        image: str,
+        labels: Mapping[str, str],
+        env: Mapping[str, str],
+        hostname: str,
+        options: BoxOptions,
+        volumes: Mapping[str, str],
+    ) -> None:
+        """Create a DevBox's container: it idles under an init that reaps orphans until it is stopped."""
+        config: dict[str, Any] = {
+            "Image": image,
+            "Hostname": hostname,
+            "Entrypoint": ["tail", "-f", "/dev/null"],
+            "Cmd": [],
+            "Env": [f"{key}={value}" for key, value in env.items()],
+            "Labels": dict(labels),
+            "HostConfig": host_config(options, volumes),
+        }
+        async with self._call(60.0) as docker:
+            await docker.containers.create(config, name=name)
+
+    async def start(self, name: str) -> None:
+        """Start a container. One that runs stays as it is."""
+        async with self._call(60.0) as docker:
+            await docker.containers.container(name).start()
+
+    async def stop(self, name: str, timeout_s: int) -> None:
+        """Ask the container's processes to end, kill them after ``timeout_s``. One that is stopped stays as it is."""
+        async with self._call(timeout_s + CALL_TIMEOUT_S) as docker:
+            await docker.containers.container(name).stop(t=timeout_s)
+
+    async def remove(self, name: str) -> None:
+        """Kill and remove a container. Safe to repeat."""
+        try:
+            async with self._call(60.0) as docker:
+                await docker.containers.container(name).delete(force=True)
+        except NotFound:
+            pass
+
+    # --- images ---------------------------------------------------------------------------------------------
+
+    async def image_labels(self, image: str) -> dict[str, str]:
+        """Return an image's labels; raises `NotFound`."""
+        async with self._call() as docker:
+            found = await docker.images.inspect(image)
+        return (found.get("Config") or {}).get("Labels") or {}
+
+    async def pull(self, image: str) -> AsyncGenerator[PullStep, None]:
+        """Pull an image, yielding progress; raises `NotFound` when no registry gives it."""
+        layers: dict[str, tuple[int, int]] = {}
+        try:
+            async with asyncio.timeout(PULL_TIMEOUT_S):
+                async with self._call(None) as docker:
+                    async for line in docker.images.pull(image, stream=True):
+                        detail = line.get("progressDetail") or {}
+                        if detail.get("total"):
+                            layers[line.get("id", "")] = (detail.get("current", 0), detail["total"])
+                        done, total = (
+                            (sum(column) for column in zip(*layers.values(), strict=True)) if layers else (0, 0)
+                        )
+                        text = " ".join(str(line[key]).strip() for key in ("id", "status", "stream") if line.get(key))
+                        yield PullStep(text[:500], min(done / total, 1.0) if total else None)
+        except TimeoutError:
+            raise Unavailable(f"The pull of {image} did not end within {PULL_TIMEOUT_S / 60:.0f} minutes.") from None
+        except (NotFound, Internal, InvalidArgument) as refusal:
+            raise NotFound(f"The image {image} is not on this worker and cannot be pulled: {refusal.message}") from None
+
+    # --- execs ----------------------------------------------------------------------------------------------
+
+    async def create_exec(
+        self,
+        name: str,
+        argv: Iterable[str],
+        *,
+        env: Mapping[str, str],
+        user: str = "",
+        workdir: str = "",
+        tty: bool = False,
+    ) -> str:
+        """Prepare a command in a running container; returns the exec's id."""
+        async with self._call() as docker:
+            created = await docker.containers.container(name).exec(
+                list(argv), stdin=True, tty=tty, user=user, workdir=workdir or None, environment=env
+            )
+        return created.id
+
+    async def start_exec(
+        self, exec_id: str, receiver: ExecOutput, *, tty: bool, size: tuple[int, int] | None = None
+    ) -> ExecStream:
+        """Start a prepared command and take its byte stream over."""
+        return await start_exec(self._locate(), exec_id, receiver, tty=tty, size=size)
+
+    async def exec_exit_code(self, exec_id: str) -> int | None:
+        """Return the exit code of a command, None while it runs; raises `NotFound` once the engine forgot it."""
+        async with self._call() as docker:
+            state = await docker.containers.exec(exec_id).inspect()
+        return None if state["Running"] else int(state["ExitCode"] or 0)
+
+    async def resize_exec(self, exec_id: str, *, cols: int, rows: int) -> None:
+        """Set the size of a command's terminal."""
+        async with self._call(5.0) as docker:
+            await docker.containers.exec(exec_id).resize(h=rows, w=cols)
+
+    # --- the border -----------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _call(self, timeout_s: float | None = CALL_TIMEOUT_S) -> AsyncIterator[aiodocker.Docker]:
+        """Give the client for one call, bound it in time, and turn whatever the engine says into ours."""
+        socket = self._locate()
+        if self._docker is None or socket != self._socket:
+            await self.aclose()
+            self._socket = socket
+            # No limit on connections: the default of 100 blocks without an error once that many streams are open.
+            connector = aiohttp.UnixConnector(str(socket), limit=0)
+            self._docker = aiodocker.Docker(
+                url="unix://localhost",
+                session=aiohttp.ClientSession(connector=connector),
+                connector=connector,
+                api_version=API_VERSION,
+            )
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield self._docker
+        except TimeoutError:
+            raise Unavailable(f"The container engine did not answer within {timeout_s:.0f} s; it may hang.") from None
+        except aiodocker.DockerError as error:
+            raise _refusal(error) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(
+                f"The container engine does not answer on {socket} ({type(error).__name__}). Is it running?"
+            ) from None
+
+
+def _refusal(error: aiodocker.DockerError) -> Exception:
+    """Return our form of an engine's error."""
+    message = str(error.message).strip()[:1000]
+    kinds = {400: InvalidArgument, 404: NotFound, 409: FailedPrecondition}
+    if "catatonit" in message or "podman-init" in message or "docker-init" in message:
+        return FailedPrecondition(f"The engine has no init program: install the package catatonit. ({message})")
+    return kinds.get(error.status, Internal)(f"The container engine says: {message}")
+
+
+def host_config(options: BoxOptions, volumes: Mapping[str, str]) -> dict[str, Any]:
+    """Return a DevBox's options in the engine's terms."""
+    config: dict[str, Any] = {
+        "NetworkMode": options.network,
+        "Init": True,
+        "Mounts": [{"Type": "volume", "Source": name, "Target": path} for name, path in volumes.items()],
+        "ReadonlyRootfs": options.read_only,
+        # Podman knows no uid= here, so the sticky bit lets the box's user write.
+        "Tmpfs": dict.fromkeys(options.tmpfs, "rw,nosuid,nodev,size=512m,mode=1777"),
+        "CapAdd": ["ALL"] if options.all_capabilities else [],
+        "CapDrop": [] if options.all_capabilities else ["ALL"],
+        "SecurityOpt": ["no-new-privileges"] if options.no_new_privileges else [],
+    }
+    limits = options.limits
+    if limits.memory_bytes is not None:
+        config |= {"Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes}
+    if limits.cpus is not None:
+        config["NanoCpus"] = int(limits.cpus * 1e9)
+    if limits.pids is not None:
+        config["PidsLimit"] = limits.pids
+    return config

@@ -1,0 +1,158 @@
+"""What is allowed, and what a security profile means. Pure: from a profile and what was asked to a DevBox's options.
+
+Nothing here can be set by a message: the floor and the tenants come from the executor's configuration.
+"""
+
+import posixpath
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, TypeVar
+
+from protos.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented
+
+_GB = 1024**3
+_N = TypeVar("_N", int, float)
+
+
+class Profile(IntEnum):
+    """How tightly a DevBox is held, from the least to the most restrictive. The values are the contract's."""
+
+    OPEN = 1
+    STANDARD = 2
+    STRICT = 3
+    OFFLINE = 4
+
+    @property
+    def label(self) -> str:
+        """The profile's name on the wire, in labels and in messages."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a DevBox; none: not bounded."""
+
+    memory_bytes: int | None
+    cpus: float | None
+    pids: int | None
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """What a DevBox is created with, in no engine's terms."""
+
+    network: Literal["none", "host"]
+    read_only: bool
+    tmpfs: tuple[str, ...]
+    all_capabilities: bool
+    no_new_privileges: bool
+    limits: Limits
+
+
+_HOME = "/home/developer"
+_WRITABLE = (
+    "/tmp",  # noqa: S108 - in the DevBox
+    "/var/tmp",  # noqa: S108 - in the DevBox
+    *(f"{_HOME}/{name}" for name in (".cache", ".npm", ".cargo", ".local/share")),
+)
+_FORBIDDEN_PATHS = ("/proc", "/sys", "/dev", "/run", "/workspace", "/etc", "/bin", "/sbin", "/lib", "/usr")
+
+_LIMITS = {
+    Profile.OPEN: Limits(memory_bytes=4 * _GB, cpus=None, pids=None),
+    Profile.STANDARD: Limits(memory_bytes=4 * _GB, cpus=2, pids=256),
+    Profile.STRICT: Limits(memory_bytes=2 * _GB, cpus=1, pids=128),
+    Profile.OFFLINE: Limits(memory_bytes=2 * _GB, cpus=1, pids=128),
+}
+
+
+def check_tenant(tenant: str, served: tuple[str, ...]) -> None:
+    """Raise `NotFound`, the same as for anything absent, unless this worker serves the tenant."""
+    if tenant not in served:
+        raise NotFound("This worker does not know that tenant.")
+
+
+def check_floor(profile: Profile, floor: Profile) -> None:
+    """Raise `FailedPrecondition` for a profile less restrictive than the machine's owner allows."""
+    if profile < floor:
+        raise FailedPrecondition(
+            f"The security floor of this worker is {floor.label}, so a DevBox with profile {profile.label} is refused. "
+            f"Ask for {floor.label} or a stricter profile, or have the machine's owner lower SECURITY_FLOOR."
+        )
+
+
+def check_company(profile: Profile, tenant: str, others: list[tuple[Profile, str]]) -> None:
+    """Keep an `open` DevBox, which on a rootful engine is root on the machine, from other tenants' DevBoxes.
+
+    ``others`` are (profile, tenant) of the DevBoxes that are there. Raises `FailedPrecondition`.
+    """
+    foreign = [other for other, owner in others if owner != tenant]
+    if profile is Profile.OPEN and foreign:
+        raise FailedPrecondition(
+            "An open DevBox can do anything to this machine, and another tenant has a DevBox here. "
+            "Use the profile standard, or another worker."
+        )
+    if Profile.OPEN in foreign:
+        raise FailedPrecondition(
+            "Another tenant has an open DevBox here, which can do anything to this machine. Use another worker."
+        )
+
+
+def box_options(
+    profile: Profile,
+    *,
+    asked: Limits,
+    privileged: bool = False,
+    allowed_domains: tuple[str, ...] = (),
+    writable_paths: tuple[str, ...] = (),
+    injects_environment: bool = False,
+) -> BoxOptions:
+    """Return what a DevBox of this profile is created with; what was asked may tighten it, never loosen it.
+
+    No DevBox but an open one has a network: the allowlist of standard and strict needs the egress proxy, which this
+    version does not have, and without it they fail closed.
+
+    Raises `InvalidArgument`, `PermissionDenied` or `Unimplemented` for what the profile does not take.
+    """
+    if privileged:
+        raise PermissionDenied("Privileged DevBoxes are not allowed on this worker.")
+    if allowed_domains:
+        raise Unimplemented(
+            "This version of the worker cannot let a DevBox reach chosen domains yet: leave allowedDomains out."
+        )
+    if profile is Profile.OFFLINE and injects_environment:
+        raise InvalidArgument("An offline DevBox takes neither env nor secretEnv: leave them out.")
+    is_open = profile is Profile.OPEN
+    read_only = profile >= Profile.STRICT
+    return BoxOptions(
+        network="host" if is_open else "none",
+        read_only=read_only,
+        tmpfs=(*_WRITABLE, *(_writable(path) for path in writable_paths)) if read_only else (),
+        all_capabilities=is_open,
+        no_new_privileges=not is_open,
+        limits=_lowered(_LIMITS[profile], asked),
+    )
+
+
+def _lowered(given: Limits, asked: Limits) -> Limits:
+    """Return the tighter of both, field by field."""
+
+    def lower(of_profile: _N | None, of_caller: _N | None) -> _N | None:
+        if of_profile is None or of_caller is None:
+            return of_caller if of_profile is None else of_profile
+        return min(of_profile, of_caller)
+
+    return Limits(
+        memory_bytes=lower(given.memory_bytes, asked.memory_bytes),
+        cpus=lower(given.cpus, asked.cpus),
+        pids=lower(given.pids, asked.pids),
+    )
+
+
+def _writable(path: str) -> str:
+    """Return a path that may be writable; raises `InvalidArgument` for one that would hide the box's system."""
+    clean = posixpath.normpath(path)
+    if not path.startswith("/") or clean == "/" or ".." in path.split("/") or "," in path or ":" in path:
+        raise InvalidArgument(f"writablePaths takes absolute paths in the DevBox without '..', not {path!r}.")
+    if any(clean == forbidden or clean.startswith(f"{forbidden}/") for forbidden in _FORBIDDEN_PATHS):
+        raise InvalidArgument(f"{clean} cannot be made writable: it belongs to the DevBox's system.")
+    return clean

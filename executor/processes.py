@@ -1,0 +1,151 @@
+"""Kill what an exec left running in a box.
+
+Engines have no way to kill an exec, and closing its stream ends nothing (moby/moby#9994, containers/podman#15377).
+So every exec of ours carries ``CLUSTERCODE_EXEC=<marker>`` in its environment, which its children inherit, and is a
+session leader with parent 0 in the box's pid namespace (both engines make it so). Killing is another exec, **as the
+same user** (root without capabilities cannot signal other users), that looks for these and repeats until none is left.
+"""
+
+import asyncio
+import logging
+import secrets
+from typing import Literal
+
+from executor.engine import Engine
+from executor.exec_stream import READ_BYTES
+from protos.errors import Refusal, Unavailable
+
+log = logging.getLogger(__name__)
+
+MARKER_VARIABLE = "CLUSTERCODE_EXEC"
+
+Kind = Literal["exec", "terminal"]
+
+KILL_TIMEOUT_S = 15.0
+
+# scope "tree": all that carry the marker, and all of the sessions these are in: a command that took too long.
+# scope "session": the leaders' sessions only, as when a terminal's window is closed: what made itself a session of
+# its own (tmux, a daemon) was meant to outlive the terminal.
+_SCRIPT = r"""
+marker=$1 scope=$2 grace=$3 sessions=' '
+stat_of() { { read -r line <"$1/stat"; } 2>/dev/null || return 1; set -- ${line##*) }; parent=$2 session=$4; }
+marked() {
+  { env=$(cat "$1/environ"); } 2>/dev/null
+  case $env in *CLUSTERCODE_EXEC="$marker"*) return 0 ;; *) return 1 ;; esac
+}
+scan() {
+  pids=
+  for p in /proc/[0-9]*; do
+    stat_of "$p" || continue
+    case $sessions in *" $session "*) ;; *) [ "$scope" = tree ] && marked "$p" || continue ;; esac
+    { [ -n "$(cat "$p/cmdline")" ]; } 2>/dev/null || continue
+    pids="$pids ${p#/proc/}"
+  done
+}
+for p in /proc/[0-9]*; do
+  stat_of "$p" && marked "$p" || continue
+  [ "$scope" = tree ] || [ "$parent" = 0 ] && sessions="$sessions$session "
+done
+scan
+[ -z "$pids" ] && exit 0
+kill -s HUP $pids 2>/dev/null; kill -s TERM $pids 2>/dev/null; kill -s CONT $pids 2>/dev/null
+while [ "$grace" -gt 0 ]; do
+  sleep 0.1; scan; [ -z "$pids" ] && exit 0; grace=$((grace - 1))
+done
+tries=50
+while [ "$tries" -gt 0 ]; do
+  kill -s KILL $pids 2>/dev/null; sleep 0.05; scan; [ -z "$pids" ] && exit 0; tries=$((tries - 1))
+done
+exit 1
+"""
+
+
+def new_marker(kind: Kind) -> str:
+    """Return a marker no other exec carries."""
+    return f"{kind}-{secrets.token_hex(8)}"
+
+
+async def kill_marked(
+    engine: Engine,
+    container: str,
+    marker: str,
+    *,
+    scope: Literal["tree", "session"],
+    user: str = "",
+    grace_s: float = 1.0,
+) -> None:
+    """Kill the processes of an exec (or of all whose marker starts so): HUP and TERM first, KILL after ``grace_s``.
+
+    Returns when none is left. Raises `Unavailable` when some are, or when the box cannot even start the killer (a
+    fork bomb): the box must be stopped then. A box without ``sh`` raises too.
+    """
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_S + grace_s):
+            code = await _run(
+                engine,
+                container,
+                ["/bin/sh", "-c", _SCRIPT, "sh", marker, scope, str(round(grace_s * 10))],
+                user,
+            )
+    except TimeoutError:
+        raise Unavailable("Processes in the DevBox could not be killed in time: stop the DevBox.") from None
+    if code != 0:
+        raise Unavailable(
+            f"Processes in the DevBox could not be killed (exit code {code}): stop the DevBox. "
+            "An image without /bin/sh has no way to kill a command."
+        )
+
+
+async def reap_leftovers(engine: Engine, container: str) -> None:
+    """Kill what an executor that was killed left behind in a box: nothing can reach those execs any more."""
+    for user in ("", "0"):
+        for marker, scope in (("exec-", "tree"), ("terminal-", "session")):
+            try:
+                await kill_marked(engine, container, marker, scope=scope, user=user)  # type: ignore[arg-type]
+            except Refusal as refusal:
+                log.warning("%s: leftovers of an earlier executor: %s", container, refusal.message)
+                return
+
+
+class _Sink:
+    """Takes no output: the killer says nothing of interest."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+
+    def room(self) -> int:
+        return READ_BYTES
+
+    def output(self, data: memoryview) -> None:
+        pass
+
+    def input_taken(self) -> None:
+        pass
+
+    def ended(self) -> None:
+        self.end.set()
+
+
+async def _run(engine: Engine, container: str, argv: list[str], user: str) -> int:
+    exec_id = await engine.create_exec(container, argv, env={}, user=user)
+    sink = _Sink()
+    stream = await engine.start_exec(exec_id, sink, tty=False)
+    try:
+        await sink.end.wait()
+    finally:
+        stream.close()
+    return await exit_code(engine, exec_id)
+
+
+async def exit_code(engine: Engine, exec_id: str, timeout_s: float = 5.0) -> int:
+    """Return an exec's exit code once its stream has ended; -1 when the engine lost it.
+
+    The engine may still say "running" for a moment after it closed the stream (containers/podman#28957).
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (code := await engine.exec_exit_code(exec_id)) is None:
+                await asyncio.sleep(0.01)
+    except (TimeoutError, Refusal):
+        return -1
+    return code

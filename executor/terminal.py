@@ -1,0 +1,257 @@
+"""One terminal session: an exec's PTY, its scrollback, and at most one viewer at a time.
+
+Output is addressed by absolute byte offset. Three rules make it lossless within the grace, and bounded always:
+
+* ``acked`` is the offset up to which the viewer has everything. It starts at the offset the viewer came with.
+* A viewer is sent at most ``window`` bytes beyond ``acked``.
+* The PTY is read only while the scrollback has room for what is not acked; then the program waits. After ``grace_s``
+  without progress the viewer, if there is one, is detached, and from then on the oldest output is dropped, so that
+  nobody's lost laptop stops a build. The next viewer or acknowledgement ends the dropping.
+
+No queue of its own for input: the engine's socket takes it, and what that has not taken is counted and bounded.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from executor.config import TerminalLimits
+from executor.exec_stream import READ_BYTES, ExecStream
+from executor.scrollback import Scrollback
+from protos.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from protos.limits import MAX_CHUNK_BYTES, MAX_PENDING_INPUT_BYTES
+
+_INPUT_ACK_DELAY_S = 0.05
+"""Acknowledgements of keystrokes wait this long for company: they are off the echo's path."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Bytes for the viewer."""
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class InputAck:
+    """Input below ``offset`` was written to the engine's socket."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
+class Exited:
+    """The program ended; last."""
+
+    exit_code: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Detached:
+    """The viewer is no longer this session's; last."""
+
+    reason: str
+
+
+class Viewer:
+    """One attachment to a terminal. Whoever owns the RPC calls `next` in turn; there is one caller."""
+
+    def __init__(self, terminal: "Terminal", offset: int, window_bytes: int) -> None:
+        self.terminal = terminal
+        self.sent = offset
+        self.window_bytes = window_bytes
+        self.detached: str | None = None
+        self.input_acked = terminal.written_input_offset
+        self.input_ack_due = False
+        self._wake = asyncio.Event()
+
+    async def next(self) -> Output | InputAck | Exited | Detached:
+        """Wait for what the viewer is to be told next."""
+        while (news := self._news()) is None:
+            self._wake.clear()
+            await self._wake.wait()
+        return news
+
+    def wake(self) -> None:
+        """Look again whether there is something to tell."""
+        self._wake.set()
+
+    def _news(self) -> Output | InputAck | Exited | Detached | None:
+        terminal, scrollback = self.terminal, self.terminal.scrollback
+        if self.detached is not None:
+            return Detached(self.detached)
+        if self.input_ack_due:
+            self.input_ack_due = False
+            if terminal.written_input_offset > self.input_acked:
+                self.input_acked = terminal.written_input_offset
+                return InputAck(self.input_acked)
+        self.sent = max(self.sent, scrollback.base)  # dropped meanwhile: the jump in offsets says so
+        credit = self.window_bytes - (self.sent - terminal.acked)
+        if data := scrollback.read(self.sent, min(MAX_CHUNK_BYTES, credit)):
+            offset, self.sent = self.sent, self.sent + len(data)
+            return Output(offset, data)
+        if terminal.exit_code is not None and self.sent == scrollback.end:
+            return Exited(terminal.exit_code, scrollback.end)
+        return None
+
+
+class Terminal:
+    """A session's state between its PTY and its viewer. Receives the PTY's bytes as `ExecOutput`. Never blocks."""
+
+    def __init__(self, *, session_id: str, tenant: str, devbox_id: str, limits: TerminalLimits) -> None:
+        self.session_id = session_id
+        self.tenant = tenant
+        self.devbox_id = devbox_id
+        self.scrollback = Scrollback(limits.scrollback_bytes)
+        self.acked = 0
+        self.input_offset = 0
+        self.exit_code: int | None = None
+        self.ended_event = asyncio.Event()
+        self.viewer: Viewer | None = None
+        self._limits = limits
+        self._stream: ExecStream | None = None
+        self._dropping = False
+        self._grace: asyncio.TimerHandle | None = None
+        self._input_ack: asyncio.TimerHandle | None = None
+
+    @property
+    def written_input_offset(self) -> int:
+        """Input bytes that the engine's socket has taken."""
+        return self.input_offset - (self._stream.unwritten_bytes if self._stream else 0)
+
+    def connect(self, stream: ExecStream) -> None:
+        """Take the PTY's stream, once, after it was started."""
+        self._stream = stream
+
+    # --- the PTY's side: ExecOutput -------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """Return how much output may be read now."""
+        if self._dropping:
+            return READ_BYTES
+        return self.scrollback.capacity - (self.scrollback.end - self.acked)
+
+    def output(self, data: memoryview) -> None:
+        """Take output of the program."""
+        self.scrollback.append(data)
+        self.acked = max(self.acked, self.scrollback.base)
+        self._watch_room()
+        if self.viewer is not None:
+            self.viewer.wake()
+
+    def input_taken(self) -> None:
+        """Note that the engine's socket has taken all input."""
+        self._schedule_input_ack()
+
+    def ended(self) -> None:
+        """Note that the PTY's stream is over."""
+        self.ended_event.set()
+
+    # --- the viewer's side ----------------------------------------------------------------------------------
+
+    def attach(self, from_offset: int | None, window_bytes: int | None) -> Viewer:
+        """Give the session to a viewer, from an offset or from the oldest byte held. One that had it is detached."""
+        base, end = self.scrollback.base, self.scrollback.end
+        offset = base if from_offset is None else from_offset
+        if offset > end:
+            raise InvalidArgument(f"fromOffset {offset} is beyond the {end} bytes this session has written so far.")
+        self.detach("Another viewer has taken this session over.")
+        offset = max(offset, base)
+        self.acked = offset
+        self.viewer = Viewer(self, offset, window_bytes or self._limits.window_bytes)
+        self._progress()
+        return self.viewer
+
+    def detach(self, reason: str) -> None:
+        """Take the session from its viewer, if it has one; the viewer is told why."""
+        if self.viewer is not None:
+            self.viewer.detached = reason
+            self.viewer.wake()
+            self.viewer = None
+
+    def ack(self, viewer: Viewer, offset: int) -> None:
+        """Note that the viewer has all output below the offset."""
+        if offset > viewer.sent:
+            raise InvalidArgument(f"Acknowledged {offset} bytes of a session that has sent {viewer.sent}.")
+        if viewer is self.viewer and offset > self.acked:
+            self.acked = offset
+            self._progress()
+
+    def write(self, viewer: Viewer, offset: int | None, data: bytes) -> None:
+        """Send keystrokes to the program. With an offset, bytes that were taken before are not typed twice.
+
+        Raises `ResourceExhausted` when too much waits for a program that does not read, `InvalidArgument` for a gap;
+        then nothing was taken.
+        """
+        if viewer is not self.viewer or self._stream is None or self.ended_event.is_set():
+            raise FailedPrecondition("The session takes no input any more.", inputOffset=self.input_offset)
+        start = self.input_offset if offset is None else offset
+        if start > self.input_offset:
+            raise InvalidArgument(
+                f"Input begins at {start}, but {self.input_offset} bytes were taken so far: send those between first.",
+                inputOffset=self.input_offset,
+            )
+        data = data[self.input_offset - start :]
+        if len(data) + self._stream.unwritten_bytes > MAX_PENDING_INPUT_BYTES:
+            raise ResourceExhausted(
+                "The program does not read its input, and too much of it waits: send it again later.",
+                inputOffset=self.input_offset,
+            )
+        self._stream.write(data)
+        self.input_offset += len(data)
+        self._schedule_input_ack()
+
+    # --- ours -----------------------------------------------------------------------------------------------
+
+    def finish(self, exit_code: int) -> None:
+        """Note how the program ended; the viewer is told after the last output."""
+        self.exit_code = exit_code
+        self._cancel_timers()
+        if self.viewer is not None:
+            self.viewer.wake()
+
+    def close(self) -> None:
+        """Let go of the PTY's stream. Safe to repeat."""
+        self._cancel_timers()
+        if self._stream is not None:
+            self._stream.close()
+
+    def _progress(self) -> None:
+        """The viewer came on: there is room again, or its clock starts anew."""
+        self._dropping = False
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self._watch_room()
+        if self._stream is not None:
+            self._stream.check_room()
+        if self.viewer is not None:
+            self.viewer.wake()
+
+    def _watch_room(self) -> None:
+        if self._grace is None and not self._dropping and self.room() <= 0 and self.exit_code is None:
+            self._grace = asyncio.get_running_loop().call_later(self._limits.grace_s, self._grace_over)
+
+    def _grace_over(self) -> None:
+        self._grace = None
+        self._dropping = True
+        self.detach(f"No output was taken for {self._limits.grace_s:g} s.")
+        if self._stream is not None:
+            self._stream.check_room()
+
+    def _schedule_input_ack(self) -> None:
+        if self._input_ack is None:
+            self._input_ack = asyncio.get_running_loop().call_later(_INPUT_ACK_DELAY_S, self._acknowledge_input)
+
+    def _acknowledge_input(self) -> None:
+        self._input_ack = None
+        if self.viewer is not None:
+            self.viewer.input_ack_due = True
+            self.viewer.wake()
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._grace, self._input_ack):
+            if timer is not None:
+                timer.cancel()
+        self._grace = self._input_ack = None

@@ -1,0 +1,246 @@
+"""The program: stay connected, serve, stop in order."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from websockets.exceptions import ConnectionClosed
+
+from gateway import heartbeat
+from gateway.backoff import Backoff, Ending
+from gateway.commands import Commands
+from gateway.config import GatewayConfig
+from gateway.connection import CLOSE_GOING_AWAY, Connection, DialError, close_codes, dial
+from gateway.credentials import Token
+from gateway.dispatch import Dispatch
+from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, TokenRefused
+from gateway.executor_client import ExecutorClient
+from gateway.faults import report
+from gateway.in_flight import InFlight
+from gateway.machine import Machine
+from gateway.outbox import Outbox
+from gateway.session import SessionMemory
+from gateway.terminals import Terminals
+from gateway.uplink import Uplink
+from protos import executor_pb2 as pb
+from protos import wire
+from protos.errors import Internal, Refusal
+
+log = logging.getLogger(__name__)
+
+EXECUTOR_START_S = 3.0
+"""How long the first dial waits for an executor that starts beside us, so that we register with its engines."""
+
+REGISTERED_WAIT_S = 2.0
+"""An orchestrator that has not answered `worker.register` by then acknowledges nothing."""
+
+SLEEP_CHECK_S = 3.0
+
+FINISH_S = 2.0
+"""For closing what is left after the drain."""
+
+
+async def run(config: GatewayConfig) -> int:
+    """Run the gateway until a signal or until it cannot go on; returns an `ExitCode`."""
+    error: BaseException
+    try:
+        return await _run(config)
+    except (GatewayError, ExecutorUntrusted) as alone:
+        error = alone
+    except BaseExceptionGroup as group:
+        ours = group.subgroup((GatewayError, ExecutorUntrusted))
+        if ours is None:
+            raise
+        error = ours
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    log.critical("%s", error)
+    return ExitCode.TOKEN_REFUSED if isinstance(error, TokenRefused) else ExitCode.MISCONFIGURED
+
+
+async def _run(config: GatewayConfig) -> ExitCode:
+    token = Token(config.token_file)
+    code = ExitCode.CLEAN
+    async with ExecutorClient(config.executor_socket, config.executor_uid) as executor:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                gateway = Gateway(config, token, executor, tasks)
+                serving = tasks.create_task(gateway.stay_connected(), name="connection")
+                with _signals() as (stop, stop_now):
+                    await stop.wait()
+                    log.info("Stopping: %d commands under way", gateway.dispatch.running)
+                    gateway.dispatch.stop_intake()
+                    hurry = tasks.create_task(stop_now.wait(), name="second signal")
+                    idle = tasks.create_task(gateway.dispatch.wait_idle(), name="drain")
+                    await asyncio.wait((idle, hurry), timeout=config.drain_timeout_s, return_when="FIRST_COMPLETED")
+                    if not idle.done():
+                        code = ExitCode.CUT_SHORT
+                        log.warning("Stopped with %d commands under way", gateway.dispatch.running)
+                    serving.cancel()  # Closes with 1001; its sessions wait in the executor.
+                    await asyncio.wait((serving, hurry), timeout=FINISH_S, return_when="FIRST_COMPLETED")
+                    raise _StoppedError  # noqa: TRY301 - how a task group is left with its tasks cancelled
+        except* _StoppedError:
+            pass
+    log.info("Stopped")
+    return code
+
+
+class _StoppedError(Exception):
+    """Ends the task group: everything that is left is cancelled."""
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Turn the first SIGTERM or SIGINT into the first event, the next into the second."""
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+
+    def heard() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as installed:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not in the main thread
+                loop.add_signal_handler(number, heard)
+                installed.callback(loop.remove_signal_handler, number)
+        yield stop, stop_now
+
+
+class Gateway:
+    """One process's worth of state; what belongs to one connection lives in `_serve`."""
+
+    def __init__(self, config: GatewayConfig, token: Token, executor: ExecutorClient, tasks: asyncio.TaskGroup) -> None:
+        self._config = config
+        self._token = token
+        self._executor = executor
+        self._status = heartbeat.Status(executor, config, Machine())
+        self._uplink = Uplink(Outbox())
+        self._memory = SessionMemory()
+        self._in_flight = InFlight()
+        self.dispatch = Dispatch(tasks, Commands(executor), self._uplink, self._in_flight, config.tenant_id)
+
+    async def stay_connected(self) -> None:
+        """Dial, serve, wait, again. Returns only by cancellation; raises `TokenRefused`, `ExecutorUntrusted`."""
+        self._executor.check_socket()
+        await self._status.refresh(EXECUTOR_START_S)
+        backoff = Backoff()
+        while True:
+            ending = await self._attempt()
+            delay_s = backoff.delay_s(ending, random=random.random())  # noqa: S311 - spreads load, guards nothing
+            log.info("Dialing again in %.1f s", delay_s)
+            await asyncio.sleep(delay_s)
+
+    async def _attempt(self) -> Ending:
+        log.info("Dialing %s", self._config.orchestrator)
+        try:
+            connection = await dial(self._config, self._token.read())
+        except Misconfigured as error:  # The token file was there at the start: perhaps it is being replaced.
+            log.warning("%s", error)
+            return Ending()
+        except DialError as error:
+            log.warning("The orchestrator cannot be reached: %s", error)
+            return error.ending
+        try:
+            return await self._serve(connection)
+        finally:
+            self._uplink.close()
+            await connection.close(CLOSE_GOING_AWAY)
+
+    async def _serve(self, connection: Connection) -> Ending:
+        now = asyncio.get_running_loop().time
+        registered_at: float | None = None
+        codes: frozenset[int] = frozenset()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                terminals = Terminals(
+                    connection,
+                    tasks,
+                    executor=self._executor,
+                    uplink=self._uplink,
+                    memory=self._memory,
+                    in_flight=self._in_flight,
+                    window_bytes=self._config.window_bytes,
+                )
+                await self._register(connection)
+                registered_at = now()
+                await self._uplink.open(connection)
+                beat = partial(self._beat, connection, registered_engines=self._status.engines)
+                answered = asyncio.Event()
+                tasks.create_task(heartbeat.beat(self._status, beat), name="heartbeat")
+                tasks.create_task(terminals.acknowledge_input(), name="input acknowledgements")
+                tasks.create_task(_probe_after_sleep(connection), name="sleep check")
+                tasks.create_task(_resume(connection, terminals, answered), name="resume")
+                await self._read(connection, terminals, answered)
+        except* ConnectionClosed as closed:
+            first = closed.exceptions[0]
+            if isinstance(first, ConnectionClosed):  # always: these are no nested groups
+                codes = close_codes(first)
+                log.warning("The connection ended: %s", first)
+        return Ending(registered_s=now() - registered_at if registered_at is not None else 0.0, close_codes=codes)
+
+    async def _register(self, connection: Connection) -> None:
+        sessions: Sequence[pb.Session] = ()
+        await self._status.refresh()
+        with contextlib.suppress(Refusal):  # The executor is away: its sessions come with the next connection.
+            sessions = await self._executor.list_sessions()
+        register = self._status.register(sessions)
+        await connection.send(wire.to_json("worker.register", register))
+        log.info(
+            "Connected and registered as %s (%s)",
+            self._config.worker_id,
+            wire.SUBPROTOCOL_BINARY if connection.binary else wire.SUBPROTOCOL_JSON,
+        )
+
+    async def _beat(self, connection: Connection, payload: wire.Heartbeat, *, registered_engines: list[str]) -> None:
+        if self._status.engines and not registered_engines:
+            # Only a register carries the engines, and it is the first message of a connection. Nothing is lost:
+            # without an executor nothing was open on this one.
+            await connection.close(1000, "registering again: the executor is there now")
+            return
+        await connection.send(wire.to_json("worker.heartbeat", payload))
+        await connection.flush_marks()
+
+    async def _read(self, connection: Connection, terminals: Terminals, answered: asyncio.Event) -> None:
+        """Read until the connection closes, in order; raises `ConnectionClosed`."""
+        while True:
+            message = await connection.receive()
+            try:
+                if isinstance(message, bytes):
+                    await terminals.frame(message)
+                    continue
+                registered = await self.dispatch.receive(message, connection, terminals)
+            except ConnectionClosed:
+                raise
+            except Exception as error:  # noqa: BLE001 - a defect in one message ends that message and nothing else
+                report(log, f"A message of {len(message)} bytes", error)
+                await connection.send(wire.error_json(Internal("The gateway failed at a message of yours.")))
+                continue
+            if registered is not None:
+                if wire.CAPABILITY_ACK in registered.capabilities:
+                    connection.promise_acks()
+                answered.set()
+
+
+async def _resume(connection: Connection, terminals: Terminals, answered: asyncio.Event) -> None:
+    """Attach the last connection's sessions again, unless the orchestrator opens them itself."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REGISTERED_WAIT_S):
+            await answered.wait()
+    await terminals.resume(by_itself=not connection.acks)
+
+
+async def _probe_after_sleep(connection: Connection) -> None:
+    """Notice that the machine slept, when an open socket may be long dead, and find out at once."""
+    monotonic = asyncio.get_running_loop().time
+    ahead_s = time.time() - monotonic()
+    while True:
+        await asyncio.sleep(SLEEP_CHECK_S)
+        before_s, ahead_s = ahead_s, time.time() - monotonic()  # The monotonic clock stands still in sleep.
+        if ahead_s - before_s > SLEEP_CHECK_S:
+            log.info("The machine slept, or its clock was set: checking the connection")
+            await connection.probe()

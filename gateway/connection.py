@@ -1,0 +1,221 @@
+"""The one WebSocket: dials once per attempt and owns the sending side.
+
+Anyone may send, in turns: see `turnstile`. It knows frames, not messages; `app` decides when to dial again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import NoReturn, Protocol, cast
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxyStatus, InvalidStatus
+from websockets.typing import Subprotocol
+
+from gateway.backoff import Ending
+from gateway.config import GatewayConfig
+from gateway.errors import TokenRefused
+from gateway.turnstile import Turnstile
+from gateway.watermark import Watermark
+from protos import limits, wire
+
+log = logging.getLogger(__name__)
+
+# websockets logs whole frames and the Authorization header at DEBUG: never, whatever the root logger is set to.
+_library_log = logging.getLogger(f"{__name__}.websockets")
+_library_log.setLevel(logging.WARNING)
+
+OPEN_TIMEOUT_S = 20.0
+CLOSE_TIMEOUT_S = 3.0
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+PROBE_TIMEOUT_S = 5.0
+WRITE_LIMIT_BYTES = 32 * 1024
+UNSENT_LIMIT_BYTES = 128 * 1024
+"""Bytes that the kernel takes beyond what is on its way. More would lie ahead of every heartbeat and keystroke."""
+
+CLOSE_GOING_AWAY = 1001
+
+
+class DialError(Exception):
+    """This attempt came to nothing; another may."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.ending = Ending(retry_after_s=retry_after_s)
+
+
+class Source(Protocol):
+    """A session whose output is confirmed by pongs instead of acknowledgements."""
+
+    def confirm(self, offset: int) -> None:
+        """Take note that the orchestrator has read all output below ``offset``."""
+
+
+async def dial(config: GatewayConfig, token: str) -> "Connection":
+    """Dial once; raises `DialError`, or `TokenRefused` where another attempt is pointless."""
+    headers = {"Authorization": f"Bearer {token}", "X-ClusterCode-Worker-Id": config.worker_id}
+    if config.tenant_id is not None:
+        headers["X-ClusterCode-Tenant-Id"] = config.tenant_id
+    try:
+        ws = await connect(
+            config.orchestrator_url,
+            additional_headers=headers,
+            user_agent_header=f"clustercode-worker/{config.agent_version}",
+            subprotocols=[Subprotocol(name) for name in wire.SUBPROTOCOLS],
+            compression=None,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            max_size=limits.MAX_MESSAGE_BYTES,
+            write_limit=WRITE_LIMIT_BYTES,
+            logger=_library_log,
+        )
+    except InvalidStatus as error:
+        _explain_status(error)
+    except InvalidProxyStatus as error:
+        raise DialError(f"the proxy answered HTTP {error.response.status_code}") from None
+    except InvalidHandshake as error:
+        raise DialError(f"it does not speak WebSocket there: {error}") from None
+    except (OSError, EOFError, ValueError, ImportError) as error:
+        # ImportError: a SOCKS proxy without the library for it; ValueError: a proxy address that makes no sense.
+        raise DialError(str(error) or type(error).__name__) from None
+    return Connection(ws, config.window_bytes)
+
+
+def _explain_status(error: InvalidStatus) -> NoReturn:
+    status = error.response.status_code
+    if status in (401, 403):
+        raise TokenRefused(
+            f"The orchestrator does not accept this worker's token (HTTP {status}). "
+            "Get a new one with `clustercode login`, then start the worker again."
+        ) from None
+    retry_after = error.response.headers.get("Retry-After")
+    raise DialError(f"HTTP {status}", retry_after_s(retry_after, datetime.now(UTC))) from None
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for: a number, or a date."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+class Connection:
+    """An open WebSocket. Lives from a dial to the close; never reopened.
+
+    ``binary``: data goes as binary frames. ``acks``: the orchestrator acknowledges output; until it says so, pings
+    stand in (see `watermark`).
+    """
+
+    def __init__(self, ws: ClientConnection, window_bytes: int) -> None:
+        self._ws = ws
+        self._turnstile = Turnstile()
+        self._watermark: Watermark[Source] = Watermark(window_bytes)
+        self.binary = ws.subprotocol == wire.SUBPROTOCOL_BINARY
+        self.acks = False
+        _limit_unsent(ws)
+
+    async def receive(self) -> str | bytes:
+        """Return the next message, text as str; raises `ConnectionClosed`."""
+        return await self._ws.recv()
+
+    async def send(self, frame: bytes) -> None:
+        """Send a text frame ahead of all waiting data; raises `ConnectionClosed`."""
+        await self._turnstile.enter(control=True)
+        try:
+            await self._ws.send(frame, text=True)
+        finally:
+            self._turnstile.leave()
+
+    async def send_bulk(self, frame: bytes) -> None:
+        """Send a text frame in turn with the data of terminals; raises `ConnectionClosed`."""
+        await self._turnstile.enter(control=False)
+        try:
+            await self._ws.send(frame, text=True)
+        finally:
+            self._turnstile.leave()
+
+    async def send_output(self, source: Source, end: int, size: int, frame: bytes, *, text: bool) -> None:
+        """Send ``size`` bytes of a session's output, up to its offset ``end``; raises `ConnectionClosed`.
+
+        Waits for its turn, and without acks also for pongs.
+        """
+        await self._turnstile.enter(control=False)
+        try:
+            await self._ws.send(frame, text=text)
+            if not self.acks:
+                due = self._watermark.sent(source, end, size)
+                if self._watermark.full:
+                    self._turnstile.hold_data()
+                if due:
+                    await self._ping()
+        finally:
+            self._turnstile.leave()
+
+    async def flush_marks(self) -> None:
+        """Have output confirmed that is too little for a ping of its own."""
+        if not self.acks and self._watermark.unpinged:
+            await self._ping()
+
+    async def round_trip(self) -> None:
+        """Wait until the orchestrator has read all that was sent so far; raises `ConnectionClosed`."""
+        await (await self._ws.ping())
+
+    async def probe(self) -> None:
+        """Close unless the orchestrator answers a ping soon."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self.round_trip()
+        except TimeoutError:
+            await self.close(CLOSE_GOING_AWAY, "no answer to a ping")
+
+    def forget(self, source: Source) -> None:
+        """Drop a session from the bookkeeping."""
+        self._watermark.forget(source)
+
+    def promise_acks(self) -> None:
+        """Take note that the orchestrator acknowledges output; safe to call twice."""
+        self.acks = True
+        self._turnstile.admit_data()
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close; bounded by `CLOSE_TIMEOUT_S`; safe to call twice."""
+        await self._ws.close(code, reason)
+
+    async def _ping(self) -> None:
+        # The mark is taken before the ping is written and no output goes between them: we are in the turnstile, or
+        # the ping is written without suspending before.
+        mark = self._watermark.ping()
+        pong = cast("asyncio.Future[float]", await self._ws.ping())
+        pong.add_done_callback(lambda pong: self._confirm(mark, pong))
+
+    def _confirm(self, mark: int, pong: "asyncio.Future[float]") -> None:
+        if pong.cancelled() or pong.exception() is not None:
+            return  # The connection is gone; the executor keeps what was not confirmed.
+        for source, offset in self._watermark.pong(mark).items():
+            source.confirm(offset)
+        if not self._watermark.full:
+            self._turnstile.admit_data()
+
+
+def close_codes(closed: ConnectionClosed) -> frozenset[int]:
+    """Return the codes that either side closed with; 1006 stands for none."""
+    return frozenset(close.code for close in (closed.rcvd, closed.sent) if close is not None) or frozenset({1006})
+
+
+def _limit_unsent(ws: ClientConnection) -> None:
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    tcp = ws.transport.get_extra_info("socket")
+    if option is not None and tcp is not None:
+        with contextlib.suppress(OSError):  # not TCP, or a kernel without it: only less prompt under load
+            tcp.setsockopt(socket.IPPROTO_TCP, option, UNSENT_LIMIT_BYTES)

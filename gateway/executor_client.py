@@ -1,0 +1,228 @@
+"""The way to the executor: the only import of gRPC on this side. Calls in, `Refusal`s out; it keeps no state.
+
+grpcio cannot check who listens on a Unix socket, so owner and mode of the socket and its directory are checked
+before every call: whoever could put a socket there instead would get all that orchestrators send.
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import grpc
+from grpc import aio
+
+from gateway.errors import ExecutorUntrusted
+from protos import executor_pb2 as pb
+from protos import limits
+from protos.errors import REFUSALS, DeadlineExceeded, ErrorCode, Internal, Refusal, Unavailable
+from protos.executor_pb2_grpc import ExecutorServiceStub
+
+if TYPE_CHECKING:
+    from protos.executor_pb2_grpc import ExecutorServiceAsyncStub
+
+EXECUTOR_AWAY: Final = (
+    "The executor is not running on this machine, so nothing can be done with DevBoxes now; "
+    "it is tried again all the time. `clustercode doctor` on the machine says more."
+)
+EXECUTOR_STOPPED: Final = (
+    "The executor stopped while it worked on this; it may have been done, so look before you send it again."
+)
+STREAM_LOST: Final = "The executor stopped, and the stream of this session with it; open the session again."
+
+STATUS_TIMEOUT_S = 1.5  # the engine's answer is cached by the executor; heartbeats do not wait for more
+LIST_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+STOP_MARGIN_S = 60.0
+DEFAULT_STOP_TIMEOUT_S = 10  # the executor's own default
+REMOVE_TIMEOUT_S = 300.0  # volumes of many gigabytes
+CREATE_TIMEOUT_S = 2 * 3600.0  # pulls a large image over a thin link
+EXEC_MARGIN_S = 60.0  # the executor's own timeout ends a command; this one only if the executor is stuck
+
+_CHANNEL_OPTIONS = (
+    # Only what is needed to find a restarted executor within a second; all else at its default, see
+    # docs/performance.md: no setting paid.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class ExecutorClient:
+    """One channel for all calls. Lives as long as the gateway, whether or not the executor is there."""
+
+    def __init__(self, socket: Path, owner_uid: int | None) -> None:
+        self._socket = socket.absolute()
+        self._owner_uid = os.getuid() if owner_uid is None else owner_uid
+
+    async def __aenter__(self) -> Self:
+        self._channel = aio.insecure_channel(f"unix:{self._socket}", options=_CHANNEL_OPTIONS)
+        self._stub: ExecutorServiceAsyncStub = ExecutorServiceStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    def check_socket(self) -> None:
+        """Raise `ExecutorUntrusted` if not only the executor could listen there; absent is fine."""
+        for path, expected in ((self._socket.parent, stat.S_ISDIR), (self._socket, stat.S_ISSOCK)):
+            try:
+                found = path.stat()
+            except OSError:
+                return  # The executor is away, or we may not look: the call then says so.
+            if not expected(found.st_mode):
+                raise ExecutorUntrusted(f"{path} should be a socket in a directory, both the executor's.")
+            if found.st_uid != self._owner_uid:
+                raise ExecutorUntrusted(
+                    f"{path} belongs to uid {found.st_uid}, not to the executor (uid {self._owner_uid}). "
+                    "Remove it and start the executor, or correct executor_uid."
+                )
+            if found.st_mode & 0o007:
+                raise ExecutorUntrusted(
+                    f"{path} has mode {stat.S_IMODE(found.st_mode):04o}, which lets every user in. "
+                    f"Run: chmod o-rwx {path}"
+                )
+
+    async def get_status(self, timeout_s: float = STATUS_TIMEOUT_S, *, wait: bool = False) -> pb.GetStatusResponse:
+        """Ask how executor and engine are; with ``wait``, wait for an executor that is just starting."""
+        with self._call():
+            return await self._stub.GetStatus(pb.GetStatusRequest(), timeout=timeout_s, wait_for_ready=wait)
+
+    async def list_sessions(self) -> Sequence[pb.Session]:
+        """List the open sessions of all tenants."""
+        with self._call():
+            answer = await self._stub.ListSessions(pb.ListSessionsRequest(), timeout=STATUS_TIMEOUT_S)
+            return answer.sessions
+
+    async def create(self, request: pb.CreateDevBoxRequest) -> AsyncGenerator[pb.CreateDevBoxResponse, None]:
+        """Create a DevBox; close the iterator to give up."""
+        with self._call():
+            call = self._stub.CreateDevBox(request, timeout=CREATE_TIMEOUT_S)
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
+
+    async def start(self, request: pb.StartDevBoxRequest) -> pb.DevBox:
+        """Start a DevBox."""
+        with self._call():
+            return (await self._stub.StartDevBox(request, timeout=START_TIMEOUT_S)).devbox
+
+    async def stop(self, request: pb.StopDevBoxRequest) -> pb.DevBox:
+        """Stop a DevBox."""
+        asked_s = request.timeout_seconds if request.HasField("timeout_seconds") else DEFAULT_STOP_TIMEOUT_S
+        with self._call():
+            return (await self._stub.StopDevBox(request, timeout=asked_s + STOP_MARGIN_S)).devbox
+
+    async def remove(self, request: pb.RemoveDevBoxRequest) -> pb.DevBox:
+        """Remove a DevBox."""
+        with self._call():
+            return (await self._stub.RemoveDevBox(request, timeout=REMOVE_TIMEOUT_S)).devbox
+
+    async def list(self, request: pb.ListDevBoxesRequest) -> Sequence[pb.DevBox]:
+        """List DevBoxes."""
+        with self._call():
+            return (await self._stub.ListDevBoxes(request, timeout=LIST_TIMEOUT_S)).devboxes
+
+    async def exec(self, request: pb.ExecDevBoxRequest) -> AsyncGenerator[pb.ExecDevBoxResponse, None]:
+        """Run a command in a DevBox; close the iterator to give up."""
+        timeout_s = (request.timeout_ms or limits.MAX_TIMEOUT_MS) / 1000 + EXEC_MARGIN_S
+        with self._call():
+            call = self._stub.ExecDevBox(request, timeout=timeout_s)
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
+
+    async def cancel(self, request: pb.CancelWorkRequest) -> bool:
+        """Stop work in flight; return whether there was any."""
+        with self._call():
+            return (await self._stub.CancelWork(request, timeout=LIST_TIMEOUT_S)).found
+
+    def attach_terminal(self) -> "TerminalStream":
+        """Begin a stream for one terminal; the first write must be ``open``."""
+        self.check_socket()
+        return TerminalStream(self._stub.AttachTerminal(), self._reachable)
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        """Check the socket before a call, and translate how it fails."""
+        self.check_socket()
+        begun = self._reachable()
+        try:
+            yield
+        except aio.AioRpcError as error:
+            reachable = self._reachable()
+            raise refusal_of(error.code(), error.details() or "", reachable=reachable, begun=begun) from None
+
+    def _reachable(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+class TerminalStream:
+    """One terminal's stream. Has no deadline: it lasts as long as someone looks at the terminal."""
+
+    __slots__ = ("_call", "_cancelled", "_opened", "_reachable")
+
+    def __init__(
+        self,
+        call: "aio.StreamStreamCall[pb.AttachTerminalRequest, pb.AttachTerminalResponse]",
+        reachable: Callable[[], bool],
+    ) -> None:
+        self._call = call
+        self._reachable = reachable
+        self._opened = False
+        self._cancelled = False
+
+    async def read(self) -> pb.AttachTerminalResponse | None:
+        """Return the next message, or None at the end; raises `Refusal` if the stream broke."""
+        try:
+            response = await self._call.read()
+        except aio.AioRpcError as error:
+            reachable = self._reachable()
+            if self._opened and error.code() is grpc.StatusCode.UNAVAILABLE and not reachable:
+                raise Unavailable(STREAM_LOST) from None
+            raise refusal_of(error.code(), error.details() or "", reachable=reachable, begun=False) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._cancelled and not (task is not None and task.cancelling()):
+                return None  # The call was cancelled, not the task that reads it.
+            raise
+        self._opened = True
+        return response if isinstance(response, pb.AttachTerminalResponse) else None
+
+    async def write(self, request: pb.AttachTerminalRequest) -> bool:
+        """Send a message; return whether the stream still takes any. `read` says why it does not."""
+        try:
+            await self._call.write(request)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        return True
+
+    def cancel(self) -> None:
+        """End the stream, which detaches the session; safe to call twice."""
+        self._cancelled = True
+        self._call.cancel()
+
+
+def refusal_of(code: grpc.StatusCode, message: str, *, reachable: bool, begun: bool) -> Refusal:
+    """Translate a gRPC status.
+
+    ``reachable``: the channel is up now, so that it was the executor itself who answered. ``begun``: the channel was
+    up when the call began, so that the executor may have acted on it.
+    """
+    if code is grpc.StatusCode.UNAVAILABLE and not reachable:
+        return Unavailable(EXECUTOR_STOPPED if begun else EXECUTOR_AWAY)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and message in ("", "Deadline Exceeded"):
+        return DeadlineExceeded("The executor did not answer in time; it may have been done, so look first.")
+    if code.name not in ErrorCode.__members__ or not message:
+        return Internal("The executor failed at this; its log on the machine says why.")
+    return REFUSALS[ErrorCode(code.name)](message)

@@ -1,0 +1,302 @@
+"""The terminal sessions of one connection: opens bridges, finds the one a message is for, tells how they end."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from gateway.commands import argv
+from gateway.connection import Connection
+from gateway.executor_client import ExecutorClient
+from gateway.in_flight import InFlight
+from gateway.session import KnownSession, SessionMemory
+from gateway.streams import TerminalBridge
+from gateway.uplink import Uplink
+from protos import executor_pb2 as pb
+from protos import frames, wire
+from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted, Unimplemented
+from protos.frames import FrameKind
+
+log = logging.getLogger(__name__)
+
+MAX_TERMINALS = 1024
+"""Bridges of one connection; the executor's own limit on sessions is lower as a rule."""
+
+INPUT_ACK_DELAY_S = 0.02
+"""Acknowledgements of input wait this long for more of their kind: a keystroke's echo goes first."""
+
+RESUME_RETRY_S = 1.0
+
+
+class Terminals:
+    """Lives as long as its connection; its tasks belong to the connection's task group.
+
+    A session without a bridge here is unknown here, even if the executor has it: it must be opened first.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        tasks: asyncio.TaskGroup,
+        *,
+        executor: ExecutorClient,
+        uplink: Uplink,
+        memory: SessionMemory,
+        in_flight: InFlight,
+        window_bytes: int,
+    ) -> None:
+        self._connection = connection
+        self._tasks = tasks
+        self._executor = executor
+        self._uplink = uplink
+        self._memory = memory
+        self._in_flight = in_flight
+        self._window_bytes = window_bytes
+        self._bridges: dict[TerminalBridge, _Opened] = {}
+        self._sessions: dict[str, TerminalBridge] = {}
+        self._channels: dict[int, TerminalBridge] = {}
+        self._next_channel = itertools.count(1)
+        self._input_acks: dict[TerminalBridge, int] = {}  # the last one of each session counts
+        self._input_acked = asyncio.Event()
+
+    # --- Messages of the orchestrator, in order of arrival; none of these waits ---
+
+    def open(self, request_id: str | None, payload: wire.TerminalOpen) -> None:
+        """Open a session or continue one; the answer goes out when the executor has it."""
+        if payload.persistent is not None:
+            raise Unimplemented("This version of the worker does not keep persistent shells yet; leave it out.")
+        request = pb.TerminalOpen(
+            tenant_id=payload.tenant_id,
+            request_id=request_id or "",
+            session_id=payload.session_id or "",
+            devbox_id=payload.devbox_id,
+            cols=payload.cols,
+            rows=payload.rows,
+            argv=argv(payload.command) if payload.command is not None else (),
+            user=payload.user or "",
+            workdir=payload.workdir or "",
+            env=payload.env,
+            from_offset=payload.from_offset,
+            window_bytes=self._window_bytes,
+        )
+        self._start(request, request_id, None)
+
+    def input(self, payload: wire.TerminalInput) -> None:
+        """Type into a session."""
+        self._find(payload.session_id).input(payload.data, payload.offset)
+
+    def resize(self, payload: wire.TerminalResize) -> None:
+        """Change a session's size."""
+        self._find(payload.session_id).resize(payload.cols, payload.rows)
+
+    def ack(self, payload: wire.TerminalAck) -> None:
+        """Open a session's window."""
+        self._find(payload.session_id).ack(payload.offset)
+
+    def close(self, payload: wire.TerminalClose) -> None:
+        """End a session."""
+        self._find(payload.session_id).close()
+
+    async def frame(self, data: bytes) -> None:
+        """Take a binary frame: input. What is wrong with it is told, with its channel and session where known."""
+        channel: int | None = None
+        bridge: TerminalBridge | None = None
+        try:
+            if not self._connection.binary:
+                raise InvalidArgument(
+                    f"Binary frames need the subprotocol {wire.SUBPROTOCOL_BINARY}; send terminal.input instead."
+                )
+            frame = frames.decode(data)
+            channel = frame.channel
+            if frame.kind is not FrameKind.TERMINAL:
+                raise Unimplemented("This version of the worker does not do displays yet.")
+            bridge = self._channels.get(channel)
+            if bridge is None:
+                raise NotFound(f"No terminal has channel {channel} on this connection; open the session again.")
+            bridge.input(frame.data, frame.offset)
+        except Refusal as refusal:
+            session_id = bridge.session_id if bridge is not None else None
+            await self._connection.send(wire.error_json(refusal, session_id=session_id, channel=channel))
+
+    def _find(self, session_id: str) -> TerminalBridge:
+        bridge = self._sessions.get(session_id)
+        if bridge is None:
+            raise NotFound(f"No terminal {session_id} is open on this connection; send terminal.open with it first.")
+        return bridge
+
+    # --- Bridges ---
+
+    def _start(self, request: pb.TerminalOpen, request_id: str | None, resuming: KnownSession | None) -> None:
+        if len(self._bridges) >= MAX_TERMINALS:
+            raise ResourceExhausted(f"At most {MAX_TERMINALS} terminals on one connection; close some first.")
+        bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request)
+        if request.session_id:
+            self._replace(request.session_id, bridge)
+        tracked = ExitStack()
+        tracked.enter_context(self._in_flight.track(request_id, request.tenant_id))
+        label = request.session_id or request_id or "new"
+        pump = self._tasks.create_task(bridge.pump(), name=f"terminal-input {label}")
+        run = self._tasks.create_task(bridge.run(), name=f"terminal-output {label}")
+        self._bridges[bridge] = _Opened(request_id, resuming, (pump, run), tracked)
+
+    def _replace(self, session_id: str, bridge: TerminalBridge) -> None:
+        old = self._sessions.get(session_id)
+        if old is not None and old is not bridge:
+            log.info("Session %s: opened again on the same connection", session_id)
+            self.ended(old)
+        self._sessions[session_id] = bridge
+
+    def ended(self, bridge: TerminalBridge) -> None:
+        """Forget a bridge and end its tasks; safe to call twice."""
+        opened = self._bridges.pop(bridge, None)
+        if opened is None:
+            return
+        opened.tracked.close()
+        bridge.abandon()
+        current = asyncio.current_task()
+        for task in opened.tasks:
+            if task is not current:
+                task.cancel()
+        if self._sessions.get(bridge.session_id) is bridge:
+            del self._sessions[bridge.session_id]
+        self._channels.pop(bridge.channel, None)
+        self._input_acks.pop(bridge, None)
+        self._connection.forget(bridge)
+
+    async def opened(self, bridge: TerminalBridge, opened: pb.TerminalOpened) -> bool:
+        """Answer the open; a session that was to be resumed and had to be made anew is not wanted."""
+        state = self._bridges[bridge]
+        state.tracked.close()
+        self._replace(bridge.session_id, bridge)
+        request = bridge.open_request
+        if state.resuming is not None and not opened.resumed:
+            await self._tell_exit(bridge.session_id, -1, state.resuming.sent)
+            return False
+        bridge.known = KnownSession(
+            bridge.session_id, request.tenant_id, request.devbox_id, request.cols, request.rows, opened.offset
+        )
+        self._memory.remember(bridge.known)
+        log.info(
+            "Session %s: %s at offset %d", bridge.session_id, "attached" if opened.resumed else "opened", opened.offset
+        )
+        if state.resuming is not None:
+            return True  # Nobody asked, so there is no answer that could carry a channel: its output goes as JSON.
+        if self._connection.binary:
+            bridge.channel = next(self._next_channel)
+            self._channels[bridge.channel] = bridge
+        if state.request_id is not None:
+            answer = wire.TerminalOpenAnswer(
+                session_id=bridge.session_id,
+                offset=opened.offset,
+                input_offset=opened.input_offset,
+                resumed=opened.resumed,
+                end_offset=opened.end_offset,
+                channel=bridge.channel or None,
+            )
+            await self._connection.send(wire.answer_json(state.request_id, answer))
+        return True
+
+    async def exited(self, bridge: TerminalBridge, exited: pb.TerminalExited) -> None:
+        """Tell the exit; if the connection is gone, on the next one."""
+        self._forget(bridge)
+        log.info("Session %s: exited with %d", bridge.session_id, exited.exit_code)
+        await self._tell_exit(bridge.session_id, exited.exit_code, exited.offset)
+
+    async def failed(self, bridge: TerminalBridge, refusal: Refusal) -> None:
+        """Tell why a session could not be opened, or is no longer here."""
+        if bridge not in self._bridges:
+            return  # replaced meanwhile: the session is another bridge's
+        self._forget(bridge)
+        request_id = self._bridges[bridge].request_id
+        log.info("Session %s: %s: %s", bridge.session_id or "new", refusal.code, refusal.message)
+        self.ended(bridge)  # before the message: whoever reads it may open the session again at once
+        if bridge.known is None and request_id is not None:
+            await self._connection.send(wire.refusal_json(request_id, refusal))
+        else:
+            await self._connection.send(wire.error_json(refusal, session_id=bridge.session_id or None))
+
+    async def refused(self, bridge: TerminalBridge, refusal: Refusal) -> None:
+        """Tell what was refused."""
+        frame = wire.error_json(refusal, session_id=bridge.session_id, channel=bridge.channel or None)
+        await self._connection.send(frame)
+
+    def input_taken(self, bridge: TerminalBridge, offset: int) -> None:
+        """Acknowledge input soon, where that was agreed."""
+        if self._connection.acks:
+            self._input_acks[bridge] = offset
+            self._input_acked.set()
+
+    def _forget(self, bridge: TerminalBridge) -> None:
+        if bridge.known is not None:
+            self._memory.forget(bridge.known)
+
+    async def _tell_exit(self, session_id: str, exit_code: int, offset: int) -> None:
+        payload = wire.TerminalExit(session_id=session_id, exit_code=exit_code, offset=offset)
+        await self._uplink.deliver(f"exit of session {session_id}", wire.to_json("terminal.exit", payload))
+
+    # --- The connection's own tasks ---
+
+    async def acknowledge_input(self) -> None:
+        """Send acknowledgements of input, gathered; ends with the connection."""
+        while True:
+            await self._input_acked.wait()
+            await asyncio.sleep(INPUT_ACK_DELAY_S)
+            self._input_acked.clear()
+            acks, self._input_acks = self._input_acks, {}
+            for bridge, offset in acks.items():
+                payload = wire.TerminalInputAck(session_id=bridge.session_id, offset=offset)
+                await self._connection.send(wire.to_json("terminal.inputAck", payload))
+
+    async def resume(self, *, by_itself: bool) -> None:
+        """Forget the sessions that have ended; waits for the executor.
+
+        With ``by_itself``, for orchestrators that do not open their sessions again: tell of those, attach the others.
+        """
+        plan = self._memory.plan(await self._list_sessions(), open_now=frozenset(self._sessions))
+        if not by_itself:
+            return
+        for session in plan.ended:
+            log.info("Session %s: ended while there was no connection", session.session_id)
+            await self._tell_exit(session.session_id, -1, session.sent)
+        for session in plan.attach:
+            if session.session_id in self._sessions:
+                continue  # opened by the orchestrator while the exits went out
+            request = pb.TerminalOpen(
+                tenant_id=session.tenant_id,
+                session_id=session.session_id,
+                devbox_id=session.devbox_id,
+                cols=session.cols,
+                rows=session.rows,
+                from_offset=session.sent,
+                window_bytes=self._window_bytes,
+            )
+            try:
+                self._start(request, None, session)
+            except Refusal as refusal:
+                log.warning("Session %s: not attached: %s", session.session_id, refusal.message)
+
+    async def _list_sessions(self) -> Sequence[pb.Session]:
+        while True:
+            try:
+                return await self._executor.list_sessions()
+            except Refusal:
+                await asyncio.sleep(RESUME_RETRY_S)
+
+
+class _Opened:
+    """What belongs to one bridge here."""
+
+    __slots__ = ("request_id", "resuming", "tasks", "tracked")
+
+    def __init__(
+        self,
+        request_id: str | None,
+        resuming: KnownSession | None,
+        tasks: tuple[asyncio.Task[None], asyncio.Task[None]],
+        tracked: ExitStack,
+    ) -> None:
+        self.request_id = request_id
+        self.resuming = resuming
+        self.tasks = tasks
+        self.tracked = tracked

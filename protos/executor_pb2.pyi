@@ -1,0 +1,496 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Profile(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROFILE_UNSPECIFIED: _ClassVar[Profile]
+    PROFILE_OPEN: _ClassVar[Profile]
+    PROFILE_STANDARD: _ClassVar[Profile]
+    PROFILE_STRICT: _ClassVar[Profile]
+    PROFILE_OFFLINE: _ClassVar[Profile]
+
+class DevBoxState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEV_BOX_STATE_UNSPECIFIED: _ClassVar[DevBoxState]
+    DEV_BOX_STATE_CREATED: _ClassVar[DevBoxState]
+    DEV_BOX_STATE_RUNNING: _ClassVar[DevBoxState]
+    DEV_BOX_STATE_PAUSED: _ClassVar[DevBoxState]
+    DEV_BOX_STATE_EXITED: _ClassVar[DevBoxState]
+    DEV_BOX_STATE_REMOVING: _ClassVar[DevBoxState]
+    DEV_BOX_STATE_DEAD: _ClassVar[DevBoxState]
+PROFILE_UNSPECIFIED: Profile
+PROFILE_OPEN: Profile
+PROFILE_STANDARD: Profile
+PROFILE_STRICT: Profile
+PROFILE_OFFLINE: Profile
+DEV_BOX_STATE_UNSPECIFIED: DevBoxState
+DEV_BOX_STATE_CREATED: DevBoxState
+DEV_BOX_STATE_RUNNING: DevBoxState
+DEV_BOX_STATE_PAUSED: DevBoxState
+DEV_BOX_STATE_EXITED: DevBoxState
+DEV_BOX_STATE_REMOVING: DevBoxState
+DEV_BOX_STATE_DEAD: DevBoxState
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("container_engines", "engine_error", "engine_version", "disk_total", "disk_free", "containers_running", "security_floor", "sessions")
+    CONTAINER_ENGINES_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DISK_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SECURITY_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    container_engines: _containers.RepeatedScalarFieldContainer[str]
+    engine_error: str
+    engine_version: str
+    disk_total: int
+    disk_free: int
+    containers_running: int
+    security_floor: Profile
+    sessions: int
+    def __init__(self, container_engines: _Optional[_Iterable[str]] = ..., engine_error: _Optional[str] = ..., engine_version: _Optional[str] = ..., disk_total: _Optional[int] = ..., disk_free: _Optional[int] = ..., containers_running: _Optional[int] = ..., security_floor: _Optional[_Union[Profile, str]] = ..., sessions: _Optional[int] = ...) -> None: ...
+
+class Resources(_message.Message):
+    __slots__ = ("memory_bytes", "cpus", "pids")
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    PIDS_FIELD_NUMBER: _ClassVar[int]
+    memory_bytes: int
+    cpus: float
+    pids: int
+    def __init__(self, memory_bytes: _Optional[int] = ..., cpus: _Optional[float] = ..., pids: _Optional[int] = ...) -> None: ...
+
+class CreateDevBoxRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "name", "image", "profile", "privileged", "env", "secret_env", "resources", "allowed_domains", "writable_paths", "labels", "stopped")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class SecretEnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    SECRET_ENV_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    WRITABLE_PATHS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    name: str
+    image: str
+    profile: Profile
+    privileged: bool
+    env: _containers.ScalarMap[str, str]
+    secret_env: _containers.ScalarMap[str, str]
+    resources: Resources
+    allowed_domains: _containers.RepeatedScalarFieldContainer[str]
+    writable_paths: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.ScalarMap[str, str]
+    stopped: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ..., image: _Optional[str] = ..., profile: _Optional[_Union[Profile, str]] = ..., privileged: _Optional[bool] = ..., env: _Optional[_Mapping[str, str]] = ..., secret_env: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., allowed_domains: _Optional[_Iterable[str]] = ..., writable_paths: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., stopped: _Optional[bool] = ...) -> None: ...
+
+class CreateDevBoxResponse(_message.Message):
+    __slots__ = ("progress", "devbox")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    devbox: DevBox
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., devbox: _Optional[_Union[DevBox, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("message", "fraction")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    message: str
+    fraction: float
+    def __init__(self, message: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
+
+class DevBox(_message.Message):
+    __slots__ = ("id", "name", "tenant_id", "image", "state", "profile", "privileged", "engine", "display", "created_at", "started_at", "exit_code", "labels", "missing_limits")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    tenant_id: str
+    image: str
+    state: DevBoxState
+    profile: Profile
+    privileged: bool
+    engine: str
+    display: bool
+    created_at: str
+    started_at: str
+    exit_code: int
+    labels: _containers.ScalarMap[str, str]
+    missing_limits: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant_id: _Optional[str] = ..., image: _Optional[str] = ..., state: _Optional[_Union[DevBoxState, str]] = ..., profile: _Optional[_Union[Profile, str]] = ..., privileged: _Optional[bool] = ..., engine: _Optional[str] = ..., display: _Optional[bool] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., exit_code: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., missing_limits: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StartDevBoxRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ...) -> None: ...
+
+class StartDevBoxResponse(_message.Message):
+    __slots__ = ("devbox",)
+    DEVBOX_FIELD_NUMBER: _ClassVar[int]
+    devbox: DevBox
+    def __init__(self, devbox: _Optional[_Union[DevBox, _Mapping]] = ...) -> None: ...
+
+class StopDevBoxRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "timeout_seconds")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    timeout_seconds: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., timeout_seconds: _Optional[int] = ...) -> None: ...
+
+class StopDevBoxResponse(_message.Message):
+    __slots__ = ("devbox",)
+    DEVBOX_FIELD_NUMBER: _ClassVar[int]
+    devbox: DevBox
+    def __init__(self, devbox: _Optional[_Union[DevBox, _Mapping]] = ...) -> None: ...
+
+class RemoveDevBoxRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "force", "keep_volumes")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    force: bool
+    keep_volumes: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., force: _Optional[bool] = ..., keep_volumes: _Optional[bool] = ...) -> None: ...
+
+class RemoveDevBoxResponse(_message.Message):
+    __slots__ = ("devbox",)
+    DEVBOX_FIELD_NUMBER: _ClassVar[int]
+    devbox: DevBox
+    def __init__(self, devbox: _Optional[_Union[DevBox, _Mapping]] = ...) -> None: ...
+
+class ListDevBoxesRequest(_message.Message):
+    __slots__ = ("tenant_id",)
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    def __init__(self, tenant_id: _Optional[str] = ...) -> None: ...
+
+class ListDevBoxesResponse(_message.Message):
+    __slots__ = ("devboxes",)
+    DEVBOXES_FIELD_NUMBER: _ClassVar[int]
+    devboxes: _containers.RepeatedCompositeFieldContainer[DevBox]
+    def __init__(self, devboxes: _Optional[_Iterable[_Union[DevBox, _Mapping]]] = ...) -> None: ...
+
+class ExecDevBoxRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "argv", "user", "workdir", "env", "stdin", "stream", "max_output_bytes", "timeout_ms")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    ARGV_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    STDIN_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    argv: _containers.RepeatedScalarFieldContainer[str]
+    user: str
+    workdir: str
+    env: _containers.ScalarMap[str, str]
+    stdin: bytes
+    stream: bool
+    max_output_bytes: int
+    timeout_ms: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., argv: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., stdin: _Optional[bytes] = ..., stream: _Optional[bool] = ..., max_output_bytes: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class ExecDevBoxResponse(_message.Message):
+    __slots__ = ("chunk", "result")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    chunk: ExecChunk
+    result: ExecResult
+    def __init__(self, chunk: _Optional[_Union[ExecChunk, _Mapping]] = ..., result: _Optional[_Union[ExecResult, _Mapping]] = ...) -> None: ...
+
+class ExecChunk(_message.Message):
+    __slots__ = ("stderr", "data")
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    stderr: bool
+    data: bytes
+    def __init__(self, stderr: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ExecResult(_message.Message):
+    __slots__ = ("exit_code", "stdout", "stderr", "stdout_cut", "stderr_cut", "duration_ms")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_CUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_CUT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    stdout_cut: int
+    stderr_cut: int
+    duration_ms: int
+    def __init__(self, exit_code: _Optional[int] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., stdout_cut: _Optional[int] = ..., stderr_cut: _Optional[int] = ..., duration_ms: _Optional[int] = ...) -> None: ...
+
+class CancelWorkRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CancelWorkResponse(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: bool
+    def __init__(self, found: _Optional[bool] = ...) -> None: ...
+
+class ListSessionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSessionsResponse(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[Session]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ...) -> None: ...
+
+class Session(_message.Message):
+    __slots__ = ("session_id", "tenant_id", "devbox_id", "base", "acked", "end", "input_offset", "attached")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    ACKED_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    INPUT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    tenant_id: str
+    devbox_id: str
+    base: int
+    acked: int
+    end: int
+    input_offset: int
+    attached: bool
+    def __init__(self, session_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., base: _Optional[int] = ..., acked: _Optional[int] = ..., end: _Optional[int] = ..., input_offset: _Optional[int] = ..., attached: _Optional[bool] = ...) -> None: ...
+
+class AttachTerminalRequest(_message.Message):
+    __slots__ = ("open", "input", "resize", "ack", "close")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: TerminalOpen
+    input: TerminalInput
+    resize: TerminalResize
+    ack: TerminalAck
+    close: TerminalClose
+    def __init__(self, open: _Optional[_Union[TerminalOpen, _Mapping]] = ..., input: _Optional[_Union[TerminalInput, _Mapping]] = ..., resize: _Optional[_Union[TerminalResize, _Mapping]] = ..., ack: _Optional[_Union[TerminalAck, _Mapping]] = ..., close: _Optional[_Union[TerminalClose, _Mapping]] = ...) -> None: ...
+
+class TerminalOpen(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "session_id", "devbox_id", "cols", "rows", "argv", "user", "workdir", "env", "from_offset", "window_bytes")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    COLS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ARGV_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    FROM_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    session_id: str
+    devbox_id: str
+    cols: int
+    rows: int
+    argv: _containers.RepeatedScalarFieldContainer[str]
+    user: str
+    workdir: str
+    env: _containers.ScalarMap[str, str]
+    from_offset: int
+    window_bytes: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., session_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., cols: _Optional[int] = ..., rows: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., from_offset: _Optional[int] = ..., window_bytes: _Optional[int] = ...) -> None: ...
+
+class TerminalInput(_message.Message):
+    __slots__ = ("offset", "data")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    data: bytes
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class TerminalResize(_message.Message):
+    __slots__ = ("cols", "rows")
+    COLS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    cols: int
+    rows: int
+    def __init__(self, cols: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class TerminalAck(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class TerminalClose(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AttachTerminalResponse(_message.Message):
+    __slots__ = ("opened", "output", "input_ack", "exited", "refusal", "detached")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ACK_FIELD_NUMBER: _ClassVar[int]
+    EXITED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
+    opened: TerminalOpened
+    output: TerminalOutput
+    input_ack: TerminalInputAck
+    exited: TerminalExited
+    refusal: TerminalRefusal
+    detached: TerminalDetached
+    def __init__(self, opened: _Optional[_Union[TerminalOpened, _Mapping]] = ..., output: _Optional[_Union[TerminalOutput, _Mapping]] = ..., input_ack: _Optional[_Union[TerminalInputAck, _Mapping]] = ..., exited: _Optional[_Union[TerminalExited, _Mapping]] = ..., refusal: _Optional[_Union[TerminalRefusal, _Mapping]] = ..., detached: _Optional[_Union[TerminalDetached, _Mapping]] = ...) -> None: ...
+
+class TerminalOpened(_message.Message):
+    __slots__ = ("session_id", "offset", "input_offset", "resumed", "end_offset")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    INPUT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    END_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    offset: int
+    input_offset: int
+    resumed: bool
+    end_offset: int
+    def __init__(self, session_id: _Optional[str] = ..., offset: _Optional[int] = ..., input_offset: _Optional[int] = ..., resumed: _Optional[bool] = ..., end_offset: _Optional[int] = ...) -> None: ...
+
+class TerminalOutput(_message.Message):
+    __slots__ = ("offset", "data")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    data: bytes
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class TerminalInputAck(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class TerminalExited(_message.Message):
+    __slots__ = ("exit_code", "offset")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    offset: int
+    def __init__(self, exit_code: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class TerminalRefusal(_message.Message):
+    __slots__ = ("code", "message", "input_offset")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    input_offset: int
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., input_offset: _Optional[int] = ...) -> None: ...
+
+class TerminalDetached(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...

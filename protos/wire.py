@@ -1,0 +1,795 @@
+"""The WebSocket protocol between worker and orchestrator, as pydantic models: the one place that defines it.
+
+``docs/protocol/`` (AsyncAPI and JSON Schemas) is generated from here by ``protos.publish``. Names on the wire are
+camelCase. Unknown fields are ignored, unknown types are answered with an error. Only gateway and console import
+this module: the executor knows nothing of WebSockets.
+
+Reading: `parse_from_orchestrator` and `parse_from_worker` turn one text frame into a `Message` whose ``payload`` is
+one of the models below, or raise `BadMessage`. Writing: `to_json`.
+"""
+
+import binascii
+import json
+from typing import Annotated, Any, Literal, NamedTuple, Union
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    EncodedBytes,
+    EncoderProtocol,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic.alias_generators import to_camel
+
+from protos import limits
+from protos.errors import ErrorCode, InvalidArgument, Refusal, ResourceExhausted, Unimplemented
+
+SUBPROTOCOL_JSON = "clustercode.v1"
+SUBPROTOCOL_BINARY = "clustercode.v1+binary"
+SUBPROTOCOLS = (SUBPROTOCOL_BINARY, SUBPROTOCOL_JSON)
+"""What the worker offers, in order of preference. An orchestrator that picks none gets ``clustercode.v1``."""
+
+CAPABILITY_ACK = "terminal.ack"
+"""An orchestrator that lists it promises to acknowledge output and wants its input acknowledged."""
+
+
+# --- Field types -----------------------------------------------------------------------------------------------
+
+
+class _Base64(EncoderProtocol):
+    """Base64 that refuses what is not base64, where the standard library would skip it."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> bytes:
+        try:
+            return binascii.a2b_base64(data, strict_mode=True)
+        except binascii.Error as error:
+            raise ValueError(f"not valid base64: {error}") from error
+
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return binascii.b2a_base64(value, newline=False)
+
+    @classmethod
+    def get_json_format(cls) -> Literal["base64"]:
+        return "base64"
+
+
+def _bounded(value: Any) -> Any:  # noqa: ANN401 - any container
+    if len(value) > limits.MAX_LIST_ITEMS:
+        raise ValueError(f"at most {limits.MAX_LIST_ITEMS} items")
+    return value
+
+
+Base64 = Annotated[bytes, EncodedBytes(encoder=_Base64)]
+Text = Annotated[str, StringConstraints(max_length=limits.MAX_STRING_BYTES)]
+Id = Annotated[str, StringConstraints(pattern=limits.ID_PATTERN)]
+RequestId = Annotated[str, StringConstraints(pattern=limits.REQUEST_ID_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=limits.NAME_PATTERN)]
+ImageName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+EnvName = Annotated[str, StringConstraints(pattern=limits.ENV_NAME_PATTERN)]
+Env = Annotated[dict[EnvName, Text], AfterValidator(_bounded)]
+Labels = Annotated[
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=256)], Text], AfterValidator(_bounded)
+]
+Texts = Annotated[list[Text], Field(max_length=limits.MAX_LIST_ITEMS)]
+Argv = Annotated[list[Text], Field(min_length=1, max_length=limits.MAX_LIST_ITEMS)]
+Command = Argv | Annotated[str, StringConstraints(min_length=1, max_length=limits.MAX_STRING_BYTES)]
+Offset = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Side = Annotated[int, Field(ge=1, le=limits.MAX_TERMINAL_SIDE)]
+TimeoutMs = Annotated[int, Field(ge=1, le=limits.MAX_TIMEOUT_MS)]
+Profile = Literal["open", "standard", "strict", "offline"]
+State = Literal["created", "running", "paused", "exited", "removing", "dead"]
+
+
+class Payload(BaseModel):
+    """What a message carries. Frozen; camelCase on the wire; unknown fields ignored; no guessing of types."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        strict=True,
+        ser_json_bytes="utf8",
+    )
+
+
+class TenantPayload(Payload):
+    """A payload on behalf of one tenant."""
+
+    tenant_id: Id
+
+
+class DevBoxPayload(TenantPayload):
+    """A payload about one DevBox."""
+
+    devbox_id: Id
+
+
+class SessionPayload(Payload):
+    """A payload about one session, which is bound to the tenant that opened it."""
+
+    session_id: Id
+
+
+# --- Orchestrator to worker: commands ----------------------------------------------------------------------------
+
+
+class Resources(Payload):
+    """Limits below the profile's; they never raise it."""
+
+    memory_bytes: Annotated[int, Field(ge=1)] | None = None
+    cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
+    pids: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+
+class DevBoxCreate(TenantPayload):
+    """Create a DevBox; the answer is ``{devbox}``. The same name and spec again answer with the one that is there."""
+
+    name: Name
+    image: ImageName
+    profile: Profile | None = None
+    privileged: bool = False
+    env: Env = {}
+    secret_env: Env = Field(default={}, repr=False)
+    resources: Resources = Resources()
+    allowed_domains: Texts = []
+    writable_paths: Texts = []
+    labels: Labels = {}
+    start: bool = True
+
+
+class Repository(Payload):
+    """What to clone."""
+
+    url: Text
+    branch: Text | None = None
+    commit: Text | None = None
+    depth: Annotated[int, Field(ge=1)] | None = None
+    credential: Text | None = Field(default=None, repr=False)
+
+
+class Ticket(Payload):
+    """The work that CLAUDE.md tells of."""
+
+    id: Text
+    title: Text
+    body: Text = ""
+    url: Text | None = None
+
+
+class DevBoxSetup(DevBoxPayload):
+    """Clone a repository inside the DevBox and generate CLAUDE.md."""
+
+    repository: Repository
+    ticket: Ticket | None = None
+    instructions: Text | None = None
+    workdir: Text | None = None
+    timeout_ms: TimeoutMs | None = None
+
+
+class DevBoxStart(DevBoxPayload):
+    """Start a DevBox; the answer is ``{devbox}``. Repeating it is not an error."""
+
+
+class DevBoxStop(DevBoxPayload):
+    """Stop a DevBox; the answer is ``{devbox}``. Repeating it is not an error."""
+
+    timeout_seconds: Annotated[int, Field(ge=0, le=3600)] | None = None
+
+
+class DevBoxRemove(DevBoxPayload):
+    """Remove a DevBox; the answer is ``{devbox}``. A running one needs ``force``."""
+
+    force: bool = False
+    remove_volumes: bool = True
+
+
+class DevBoxList(TenantPayload):
+    """List a tenant's DevBoxes; the answer is ``{devboxes}``."""
+
+
+class DevBoxListAll(Payload):
+    """List the DevBoxes of all tenants that the worker serves; the answer is ``{devboxes}``."""
+
+
+class DevBoxExec(DevBoxPayload):
+    """Run a command and wait for its end. A string is run by the box's shell."""
+
+    command: Command
+    user: Text | None = None
+    workdir: Text | None = None
+    env: Env = {}
+    stdin: Base64 = b""
+    stream: bool = False
+    max_output_bytes: Annotated[int, Field(ge=1, le=512 * 1024)] | None = None
+    timeout_ms: TimeoutMs | None = None
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+
+
+class ExecBackground(DevBoxPayload):
+    """Start a command that outlives connections and the worker; the answer is ``{backgroundId}``."""
+
+    command: Command
+    user: Text | None = None
+    workdir: Text | None = None
+    env: Env = {}
+
+
+class ExecBackgroundKill(DevBoxPayload):
+    """Kill a background command's whole process group."""
+
+    background_id: Id
+    signal: Text | None = None
+    grace_seconds: Annotated[int, Field(ge=0, le=3600)] | None = None
+
+
+class ExecBackgroundCapture(DevBoxPayload):
+    """Read a background command's output."""
+
+    background_id: Id
+    offset: Offset | None = None
+    max_bytes: Annotated[int, Field(ge=1, le=512 * 1024)] | None = None
+    wait_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
+
+
+class DevBoxEgress(DevBoxPayload):
+    """Change what a running DevBox may reach."""
+
+    allowed_domains: Texts
+    cut: bool = False
+
+
+class ImagesList(Payload):
+    """List images; the managed ones by default."""
+
+    all: bool = False
+
+
+class ImageCheck(Payload):
+    """Ask whether an image is there."""
+
+    image: ImageName
+
+
+class ImageDelete(TenantPayload):
+    """Delete an image that no DevBox uses."""
+
+    image: ImageName
+    force: bool = False
+
+
+class ImageContext(TenantPayload):
+    """A piece of a build context."""
+
+    upload_id: Id
+    offset: Offset
+    data: Base64
+    last: bool = False
+
+
+class ImageBuild(TenantPayload):
+    """Build an image; log lines come as progress; the answer is ``{imageId}``."""
+
+    name: ImageName
+    tag: Text | None = None
+    containerfile: Text
+    context: Base64 | None = None
+    upload_id: Id | None = None
+    build_args: Env = {}
+    labels: Labels = {}
+    no_cache: bool = False
+    timeout_ms: TimeoutMs | None = None
+
+
+class TerminalOpen(DevBoxPayload):
+    """Open a terminal session, or continue one byte for byte from ``fromOffset`` (absent: the oldest byte held)."""
+
+    session_id: Id | None = None
+    cols: Side
+    rows: Side
+    command: Command | None = None
+    user: Text | None = None
+    workdir: Text | None = None
+    env: Env = {}
+    persistent: Name | None = None
+    from_offset: Offset | None = None
+
+
+class TerminalInput(SessionPayload):
+    """Keystrokes. With ``offset`` a repeat after a reconnect is dropped, never typed twice."""
+
+    data: Base64
+    offset: Offset | None = None
+
+
+class TerminalResize(SessionPayload):
+    """A new size of the viewer's window."""
+
+    cols: Side
+    rows: Side
+
+
+class TerminalAck(SessionPayload):
+    """Bytes below ``offset`` are drawn: opens the session's window."""
+
+    offset: Offset
+
+
+class TerminalClose(SessionPayload):
+    """End a session and its processes."""
+
+
+class DisplayOpen(DevBoxPayload):
+    """Open a viewer on the DevBox's display."""
+
+    session_id: Id | None = None
+    width: Annotated[int, Field(ge=1, le=16384)] | None = None
+    height: Annotated[int, Field(ge=1, le=16384)] | None = None
+
+
+class DisplayData(SessionPayload):
+    """RFB bytes, in either direction."""
+
+    data: Base64
+
+
+class DisplayAck(SessionPayload):
+    """RFB bytes below ``offset`` are drawn: opens the viewer's window."""
+
+    offset: Offset
+
+
+class DisplayClose(SessionPayload):
+    """Close a viewer."""
+
+
+class Registered(Payload):
+    """The orchestrator's optional word on `Register`: what it can do."""
+
+    worker_id: Id | None = None
+    capabilities: Texts = []
+
+
+class Cancel(Payload):
+    """Stop the work of this message's ``id``; that request then answers ``CANCELLED``."""
+
+
+# --- Worker to orchestrator --------------------------------------------------------------------------------------
+
+
+class SessionState(Payload):
+    """An open terminal session as the worker has it."""
+
+    session_id: Id
+    tenant_id: Id
+    devbox_id: Id
+    base: Offset
+    offset: Offset
+    input_offset: Offset
+
+
+class Register(Payload):
+    """First message on every connection."""
+
+    name: Text
+    hostname: Text
+    platform: Literal["linux", "darwin", "windows"]
+    cpu_count: int
+    memory_total: int
+    container_engines: Texts
+    agent_version: Text
+    mode: Literal["byom", "fleet"]
+    worker_id: Id | None = None
+    tenant_id: Id | None = None
+    capabilities: Texts = []
+    security_floor: Profile | None = None
+    sessions: list[SessionState] = []
+
+
+class Heartbeat(Payload):
+    """Every 10 seconds."""
+
+    cpu_usage: Annotated[float, Field(ge=0, le=100)]
+    memory_free: int
+    disk_total: int | None = None
+    disk_free: int | None = None
+    containers_running: int
+    gateway_status: Literal["connected", "executor-unavailable", "engine-unavailable"] | None = None
+    gateway_status_detail: Text | None = None
+
+
+class TerminalOutput(SessionPayload):
+    """Output of a session. The gateway builds this message's bytes by hand, for speed: `terminal_output_json`."""
+
+    data: Base64
+    offset: Offset
+
+
+class TerminalInputAck(SessionPayload):
+    """Input below ``offset`` reached the program's terminal. Only with the capability ``terminal.ack``."""
+
+    offset: Offset
+
+
+class TerminalExit(SessionPayload):
+    """The session's program ended; ``exitCode`` is 128 + n after signal n, -1 when the engine lost it."""
+
+    exit_code: int
+    offset: Offset
+
+
+class DisplayClosed(SessionPayload):
+    """A viewer ended."""
+
+    reason: Text
+
+
+class DevBoxEvent(DevBoxPayload):
+    """A DevBox changed by itself, or was refused something."""
+
+    event: Literal["died", "oom", "removed", "egress-denied"]
+    detail: Text | None = None
+
+
+class DevBox(Payload):
+    """A DevBox as answers carry it."""
+
+    id: Id
+    name: Name
+    tenant_id: Id
+    image: Text
+    state: State
+    profile: Profile
+    privileged: bool
+    engine: Literal["podman", "docker"]
+    display: bool
+    created_at: Text
+    started_at: Text | None = None
+    exit_code: int | None = None
+    labels: Labels = {}
+    missing_limits: Texts | None = None
+
+
+class DevBoxAnswer(Payload):
+    """Answer of create, start, stop and remove."""
+
+    devbox: DevBox
+
+
+class DevBoxesAnswer(Payload):
+    """Answer of list and list-all."""
+
+    devboxes: list[DevBox]
+
+
+class ExecAnswer(Payload):
+    """Answer of exec. Where output was cut, ``truncated`` counts the bytes missing from each stream's middle."""
+
+    class Truncated(Payload):
+        """Bytes cut from the middle."""
+
+        stdout: int
+        stderr: int
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    encoding: Literal["utf-8", "base64"]
+    truncated: Truncated | Literal[False]
+    duration_ms: int
+
+
+class TerminalOpenAnswer(Payload):
+    """Answer of terminal.open. Output below ``endOffset`` was written before the viewer came."""
+
+    session_id: Id
+    offset: Offset
+    input_offset: Offset
+    resumed: bool
+    end_offset: Offset
+    channel: int | None = None
+
+
+class Error(Payload):
+    """What went wrong and what to do."""
+
+    code: ErrorCode = Field(strict=False)
+    message: Text
+    details: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> "Error":
+        """Return the wire form of a refusal."""
+        return cls(code=refusal.code, message=refusal.message, details=dict(refusal.details) or None)
+
+
+class StepProgress(Payload):
+    """Progress of pull, build and creation."""
+
+    message: Text
+    fraction: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class ExecProgress(Payload):
+    """Output of an exec with ``stream``, as it comes."""
+
+    stream: Literal["stdout", "stderr"]
+    data: Base64
+
+
+class Response(BaseModel):
+    """The answer to the message of the same ``id``: ``payload`` if ``ok``, else ``error``."""
+
+    type: Literal["response"] = "response"
+    id: RequestId
+    ok: bool
+    payload: dict[str, Any] | None = None
+    error: Error | None = None
+
+
+class ErrorMessage(BaseModel):
+    """What failed and has no ``id`` to answer to."""
+
+    model_config = Payload.model_config
+
+    type: Literal["error"] = "error"
+    error: Error
+    session_id: str | None = None
+    channel: int | None = None
+
+
+# --- The tables --------------------------------------------------------------------------------------------------
+
+COMMANDS: dict[str, type[Payload]] = {
+    "DevBox.create": DevBoxCreate,
+    "DevBox.setup": DevBoxSetup,
+    "DevBox.start": DevBoxStart,
+    "DevBox.stop": DevBoxStop,
+    "DevBox.remove": DevBoxRemove,
+    "DevBox.list": DevBoxList,
+    "DevBox.list-all": DevBoxListAll,
+    "DevBox.exec": DevBoxExec,
+    "DevBox.exec.background": ExecBackground,
+    "DevBox.exec.background.kill": ExecBackgroundKill,
+    "DevBox.exec.background.capture": ExecBackgroundCapture,
+    "DevBox.egress": DevBoxEgress,
+    "images.list": ImagesList,
+    "image.check": ImageCheck,
+    "image.delete": ImageDelete,
+    "image.context": ImageContext,
+    "image.build": ImageBuild,
+    "terminal.open": TerminalOpen,
+    "terminal.input": TerminalInput,
+    "terminal.resize": TerminalResize,
+    "terminal.ack": TerminalAck,
+    "terminal.close": TerminalClose,
+    "display.open": DisplayOpen,
+    "display.data": DisplayData,
+    "display.ack": DisplayAck,
+    "display.close": DisplayClose,
+}
+"""Commands of the orchestrator, by type."""
+
+FROM_ORCHESTRATOR: dict[str, type[Payload]] = {**COMMANDS, "worker.registered": Registered, "cancel": Cancel}
+"""Everything an orchestrator may send."""
+
+FROM_WORKER: dict[str, type[Payload]] = {
+    "worker.register": Register,
+    "worker.heartbeat": Heartbeat,
+    "terminal.output": TerminalOutput,
+    "terminal.inputAck": TerminalInputAck,
+    "terminal.exit": TerminalExit,
+    "display.data": DisplayData,
+    "display.closed": DisplayClosed,
+    "DevBox.event": DevBoxEvent,
+}
+"""Everything a worker may send, but for `Response`, `ErrorMessage` and ``progress``."""
+
+ANSWERS: dict[str, type[Payload]] = {
+    "DevBox.create": DevBoxAnswer,
+    "DevBox.start": DevBoxAnswer,
+    "DevBox.stop": DevBoxAnswer,
+    "DevBox.remove": DevBoxAnswer,
+    "DevBox.list": DevBoxesAnswer,
+    "DevBox.list-all": DevBoxesAnswer,
+    "DevBox.exec": ExecAnswer,
+    "terminal.open": TerminalOpenAnswer,
+}
+"""Payload of the answer to each command that this version implements."""
+
+
+# --- Reading and writing -----------------------------------------------------------------------------------------
+
+
+class Message(NamedTuple):
+    """One message read."""
+
+    type: str
+    id: str | None
+    payload: Payload
+
+
+class BadMessage(Exception):
+    """A text frame that is no valid message; ``id`` is set where it could be read, so that it can be answered."""
+
+    def __init__(self, refusal: Refusal, request_id: str | None = None, session_id: str | None = None) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.request_id = request_id
+        self.session_id = session_id
+
+
+def _message_model(name: str, payload: type[Payload]) -> type[BaseModel]:
+    """Return the envelope model of one message type."""
+    return create_model(
+        f"{payload.__name__}Message",
+        __config__=ConfigDict(extra="ignore", strict=True),
+        type=(Literal[name], ...),  # type: ignore[arg-type] # made from the table
+        id=(RequestId | None, None),
+        payload=(payload, Cancel() if payload is Cancel else ...),
+    )
+
+
+def _reader(table: dict[str, type[Payload]], *others: type[BaseModel]) -> TypeAdapter[Any]:
+    """Return a validator that reads envelope and payload in one pass."""
+    envelopes = (*(_message_model(name, payload) for name, payload in table.items()), *others)
+    union = Union[envelopes]  # type: ignore[valid-type] # noqa: UP007 - made from the table
+    return TypeAdapter(Annotated[union, Field(discriminator="type")])
+
+
+_from_orchestrator = _reader(FROM_ORCHESTRATOR)
+
+
+def parse_from_orchestrator(text: str | bytes) -> Message:
+    """Read one text frame that an orchestrator sent; raises `BadMessage`."""
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        _check_size(data)
+        message = _from_orchestrator.validate_json(data)
+    except ValidationError as error:
+        raise _explain(data, error) from None
+    except Refusal as refusal:
+        raise BadMessage(refusal) from None
+    return Message(message.type, message.id, message.payload)
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > limits.MAX_MESSAGE_BYTES:
+        raise ResourceExhausted(
+            f"A message is at most {limits.MAX_MESSAGE_BYTES} bytes; this one has {len(data)}. Send it in pieces."
+        )
+    if data.count(b"{") + data.count(b"[") > limits.MAX_NESTING and _depth(data) > limits.MAX_NESTING:
+        raise InvalidArgument(f"A message nests at most {limits.MAX_NESTING} deep.")
+
+
+def _depth(data: bytes) -> int:
+    """Return how deep JSON text nests, without parsing it: brackets outside strings."""
+    deepest = depth = 0
+    in_string = escaped = False
+    for byte in data:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"}]":
+            depth -= 1
+    return deepest
+
+
+def _explain(data: bytes, error: ValidationError) -> BadMessage:
+    """Turn a validation error into one sentence, with the message's id where it can still be read."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return BadMessage(InvalidArgument("This is not a JSON message: send one JSON object per text frame."))
+    if not isinstance(message, dict):
+        return BadMessage(InvalidArgument("A message is a JSON object with type, id and payload."))
+    request_id = _if_valid(_request_ids, message.get("id"))
+    payload = message.get("payload")
+    session_id = _if_valid(_ids, payload.get("sessionId")) if isinstance(payload, dict) else None
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "union_tag_invalid":
+        refusal: Refusal = Unimplemented(
+            f"This worker knows no message type {str(message.get('type'))[:64]!r}; docs/protocol lists those it knows."
+        )
+    else:
+        # The first item of the location is the message type again; a command's union adds names of Python types.
+        path = ".".join(str(part) for part in first["loc"][1:] if not str(part).startswith(("list[", "constrained-")))
+        reason = first["msg"].removeprefix("Value error, ")
+        refusal = InvalidArgument(f"{path or 'The message'}: {reason}.")
+    return BadMessage(refusal, request_id, session_id)
+
+
+_request_ids: TypeAdapter[str] = TypeAdapter(RequestId)
+_ids: TypeAdapter[str] = TypeAdapter(Id)
+
+
+def _if_valid(adapter: TypeAdapter[str], value: object) -> str | None:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        return None
+
+
+def to_json(kind: str, payload: Payload, request_id: str | None = None) -> bytes:
+    """Return the text frame of one message; absent fields are left out."""
+    id_part = b"" if request_id is None else b'"id":%s,' % json.dumps(request_id).encode()
+    body = payload.model_dump_json(by_alias=True, exclude_none=True).encode()
+    return b'{"type":%s,%s"payload":%s}' % (json.dumps(kind).encode(), id_part, body)
+
+
+def answer_json(request_id: str, payload: Payload | None) -> bytes:
+    """Return the text frame that answers a request with success."""
+    body = b"{}" if payload is None else payload.model_dump_json(by_alias=True, exclude_none=True).encode()
+    return b'{"type":"response","id":%s,"ok":true,"payload":%s}' % (json.dumps(request_id).encode(), body)
+
+
+def refusal_json(request_id: str, refusal: Refusal) -> bytes:
+    """Return the text frame that answers a request with an error."""
+    body = Error.of(refusal).model_dump_json(by_alias=True, exclude_none=True).encode()
+    return b'{"type":"response","id":%s,"ok":false,"error":%s}' % (json.dumps(request_id).encode(), body)
+
+
+def error_json(refusal: Refusal, *, session_id: str | None = None, channel: int | None = None) -> bytes:
+    """Return the text frame for what failed and has no id to answer to."""
+    message = ErrorMessage(error=Error.of(refusal), session_id=session_id, channel=channel)
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def terminal_output_json(session_id: str, offset: int, data: bytes) -> bytes:
+    """Return a ``terminal.output`` frame, built by hand: `json` costs a third of the throughput (docs/performance.md).
+
+    Session ids match `limits.ID_PATTERN`, so they need no escaping.
+    """
+    return b'{"type":"terminal.output","payload":{"sessionId":"%s","offset":%d,"data":"%s"}}' % (
+        session_id.encode(),
+        offset,
+        binascii.b2a_base64(data, newline=False),
+    )
+
+
+class Progress(NamedTuple):
+    """Progress of the request ``id``, read by an orchestrator."""
+
+    id: str
+    payload: dict[str, Any]
+
+
+class _ProgressMessage(BaseModel):
+    type: Literal["progress"] = "progress"
+    id: RequestId
+    payload: dict[str, Any]
+
+
+_from_worker = _reader(FROM_WORKER, Response, ErrorMessage, _ProgressMessage)
+
+
+def parse_from_worker(text: str | bytes) -> Message | Response | ErrorMessage | Progress:
+    """Read one text frame that a worker sent; raises `BadMessage`."""
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        message = _from_worker.validate_json(data)
+    except ValidationError as error:
+        raise _explain(data, error) from None
+    match message:
+        case Response() | ErrorMessage():
+            return message
+        case _ProgressMessage():
+            return Progress(message.id, message.payload)
+        case _:
+            return Message(message.type, message.id, message.payload)
