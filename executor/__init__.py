@@ -5,7 +5,7 @@ It knows nothing of WebSockets, tokens or orchestrators and has no network of it
 no caller. Labels on the engine's objects are its database: a restarted executor finds everything there.
 
 =====================  =================================================================================
-``service``            unpack a request, call, pack the answer; nothing else
+``service``            all RPCs: ``rpc_devboxes``, ``rpc_terminals``; ``rpc`` is what they share
 ``requests``           what a caller may ask, validated and bounded
 ``policy``             which tenants, which floor; from a profile to a DevBox's options. Pure
 ``ledger``             a request id runs at most once

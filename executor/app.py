@@ -18,6 +18,7 @@ from executor.engine_service import EngineService
 from executor.ledger import Ledger
 from executor.policy import check_floor
 from executor.processes import reap_leftovers
+from executor.rpc import Parts
 from executor.service import ExecutorService
 from executor.sessions import Sessions
 from protos import executor_pb2_grpc as pb_grpc
@@ -77,10 +78,8 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             sessions = Sessions(
                 engine, devboxes, data_dir, ledger, tasks, tenants=config.tenants, limits=config.terminals
             )
-            service = ExecutorService(
-                config=config, engine=engine, engine_service=engine_service, data_dir=data_dir, devboxes=devboxes,
-                sessions=sessions, ledger=ledger,
-            )  # fmt: skip
+            parts = Parts(config, engine, engine_service, data_dir, devboxes, sessions, ledger)
+            service = ExecutorService(parts)
             healthy = health.aio.HealthServicer()
             pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

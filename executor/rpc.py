@@ -1,0 +1,91 @@
+"""What all RPCs share: the parts they call, the ledger, and the one place where a `Refusal` becomes a gRPC status."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from pydantic import BaseModel, ValidationError
+
+from executor import requests
+from executor.config import ExecutorConfig
+from executor.data_dir import DataDir
+from executor.devboxes import DevBoxes
+from executor.engine import Engine
+from executor.engine_service import EngineService
+from executor.ledger import Ledger, Work
+from executor.policy import check_tenant
+from executor.sessions import Sessions
+from protos import executor_pb2_grpc as pb_grpc
+from protos.errors import ErrorCode, Refusal, Unavailable
+
+Context = grpc.aio.ServicerContext[Any, Any]
+DRAINING = Unavailable("This worker is shutting down: send it again in a moment.")
+
+_STATUS = {code: grpc.StatusCode[code.value] for code in ErrorCode}
+_Answer = TypeVar("_Answer")
+_Step = TypeVar("_Step")
+_Checked = TypeVar("_Checked", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the executor is made of."""
+
+    config: ExecutorConfig
+    engine: Engine
+    engine_service: EngineService
+    data_dir: DataDir
+    devboxes: DevBoxes
+    sessions: Sessions
+    ledger: Ledger
+
+
+class Rpcs(pb_grpc.ExecutorServiceServicer):
+    """Base of the RPCs of one noun; `executor.service` puts them together."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.draining = False
+
+    def begin(
+        self, asked: requests.Request, job: Callable[[Work[_Answer, _Step]], Awaitable[_Answer]]
+    ) -> Work[_Answer, _Step]:
+        """Enter a request's job in the ledger."""
+        if self.draining:
+            raise DRAINING
+        check_tenant(asked.tenant, self.parts.config.tenants)
+        return self.parts.ledger.begin(asked.tenant, asked.request_id, asked.fingerprint(), job)
+
+    async def once(self, asked: requests.Request, act: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Do what has no progress at most once per request id."""
+
+        async def job(_: Work[_Answer, None]) -> _Answer:
+            return await act()
+
+        return await self.begin(asked, job).result()
+
+
+def checked(kind: type[_Checked], **fields: object) -> _Checked:
+    """Return a validated request; raises `InvalidArgument` that names the field."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise requests.refusal_of(error) from None
+
+
+@asynccontextmanager
+async def refusing(context: Context) -> AsyncIterator[None]:
+    """Turn a `Refusal` into the RPC's status: the one place where ours become gRPC's."""
+    try:
+        yield
+    except Refusal as refusal:
+        await context.abort(_STATUS[refusal.code], refusal.message)
+    except ExceptionGroup as group:
+        refusals, others = group.split(Refusal)
+        if others is not None or refusals is None:
+            raise
+        first = refusals.exceptions[0]
+        assert isinstance(first, Refusal)  # noqa: S101 - split by type
+        await context.abort(_STATUS[first.code], first.message)
