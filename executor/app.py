@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SERVICE_NAME = "clustercode.executor.v1.ExecutorService"
 _MAX_RPC_BYTES = 4 * 1024 * 1024
+_MAX_RPCS = 1000
 _ENGINE_WAIT_S = 20.0
 _ADOPT_AGAIN_S = 5.0
 
@@ -64,10 +65,11 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
     engine = Engine(engine_service.locate)
     devboxes = DevBoxes(engine, data_dir, tenants=config.tenants, floor=config.security_floor)
     server = grpc.aio.server(
+        maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
             ("grpc.max_receive_message_length", _MAX_RPC_BYTES),
             ("grpc.max_send_message_length", 2 * _MAX_RPC_BYTES),
-        ]
+        ],
     )
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")

@@ -7,7 +7,7 @@ import grpc
 
 from executor import requests
 from executor.rpc import DRAINING, Context, Rpcs, checked, refusing
-from executor.terminal import Detached, Exited, InputAck, Output, Viewer
+from executor.terminal import Detached, Exited, InputAck, Output, Refused, Viewer
 from protos import executor_pb2 as pb
 from protos.errors import InvalidArgument, Refusal
 
@@ -91,6 +91,9 @@ class TerminalRpcs(Rpcs):
                     await context.write(pb.AttachTerminalResponse(output=pb.TerminalOutput(offset=offset, data=data)))
                 case InputAck(offset):
                     await context.write(pb.AttachTerminalResponse(input_ack=pb.TerminalInputAck(offset=offset)))
+                case Refused(refusal, offset):
+                    told = pb.TerminalRefusal(code=refusal.code.value, message=refusal.message, input_offset=offset)
+                    await context.write(pb.AttachTerminalResponse(refusal=told))
                 case Exited(exit_code, offset):
                     exited = pb.TerminalExited(exit_code=exit_code, offset=offset)
                     await context.write(pb.AttachTerminalResponse(exited=exited))
@@ -118,7 +121,4 @@ class TerminalRpcs(Rpcs):
                     case _:
                         raise InvalidArgument("A terminal stream takes input, resize, ack and close after `open`.")
             except Refusal as refusal:
-                told = pb.TerminalRefusal(
-                    code=refusal.code.value, message=refusal.message, input_offset=terminal.input_offset
-                )
-                await context.write(pb.AttachTerminalResponse(refusal=told))
+                viewer.refuse(refusal)

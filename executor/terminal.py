@@ -12,12 +12,13 @@ No queue of its own for input: the engine's socket takes it, and what that has n
 """
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 
 from executor.config import TerminalLimits
 from executor.exec_stream import READ_BYTES, ExecStream
 from executor.scrollback import Scrollback
-from protos.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from protos.errors import FailedPrecondition, InvalidArgument, Refusal, ResourceExhausted
 from protos.limits import MAX_CHUNK_BYTES, MAX_PENDING_INPUT_BYTES
 
 _INPUT_ACK_DELAY_S = 0.05
@@ -54,6 +55,21 @@ class Detached:
     reason: str
 
 
+@dataclass(frozen=True)
+class Refused:
+    """Something the viewer asked for was not done; the session goes on."""
+
+    refusal: Refusal
+    input_offset: int
+
+
+News = Output | InputAck | Refused | Exited | Detached
+"""What a viewer is told."""
+
+_MAX_REFUSALS = 16
+"""Of those that wait to be told; a viewer that sends nonsense without reading loses the oldest."""
+
+
 class Viewer:
     """One attachment to a terminal. Whoever owns the RPC calls `next` in turn; there is one caller."""
 
@@ -64,9 +80,10 @@ class Viewer:
         self.detached: str | None = None
         self.input_acked = terminal.written_input_offset
         self.input_ack_due = False
+        self._refusals: deque[Refused] = deque(maxlen=_MAX_REFUSALS)
         self._wake = asyncio.Event()
 
-    async def next(self) -> Output | InputAck | Exited | Detached:
+    async def next(self) -> News:
         """Wait for what the viewer is to be told next."""
         while (news := self._news()) is None:
             self._wake.clear()
@@ -77,10 +94,17 @@ class Viewer:
         """Look again whether there is something to tell."""
         self._wake.set()
 
-    def _news(self) -> Output | InputAck | Exited | Detached | None:
+    def refuse(self, refusal: Refusal) -> None:
+        """Have the viewer told that something was not done."""
+        self._refusals.append(Refused(refusal, self.terminal.input_offset))
+        self.wake()
+
+    def _news(self) -> News | None:
         terminal, scrollback = self.terminal, self.terminal.scrollback
         if self.detached is not None:
             return Detached(self.detached)
+        if self._refusals:
+            return self._refusals.popleft()
         if self.input_ack_due:
             self.input_ack_due = False
             if terminal.written_input_offset > self.input_acked:
