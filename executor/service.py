@@ -7,7 +7,12 @@ import psutil
 
 from executor.policy import check_tenant
 from executor.rpc import Context, refusing
+from executor.rpc_background import BackgroundRpcs
 from executor.rpc_devboxes import DevBoxRpcs
+from executor.rpc_displays import DisplayRpcs
+from executor.rpc_events import EventRpcs
+from executor.rpc_images import ImageRpcs
+from executor.rpc_setup import SetupRpcs
 from executor.rpc_terminals import TerminalRpcs
 from protos import executor_pb2 as pb
 from protos.errors import Refusal
@@ -17,7 +22,7 @@ log = logging.getLogger(__name__)
 _STATUS_TIMEOUT_S = 2.0
 
 
-class ExecutorService(DevBoxRpcs, TerminalRpcs):
+class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, TerminalRpcs, DisplayRpcs, EventRpcs):
     """What the gateway may ask of the executor; one method per RPC of the contract."""
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802

@@ -24,6 +24,13 @@ class DevBoxState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEV_BOX_STATE_EXITED: _ClassVar[DevBoxState]
     DEV_BOX_STATE_REMOVING: _ClassVar[DevBoxState]
     DEV_BOX_STATE_DEAD: _ClassVar[DevBoxState]
+
+class DevBoxEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEV_BOX_EVENT_KIND_UNSPECIFIED: _ClassVar[DevBoxEventKind]
+    DEV_BOX_EVENT_KIND_DIED: _ClassVar[DevBoxEventKind]
+    DEV_BOX_EVENT_KIND_OOM: _ClassVar[DevBoxEventKind]
+    DEV_BOX_EVENT_KIND_REMOVED: _ClassVar[DevBoxEventKind]
 PROFILE_UNSPECIFIED: Profile
 PROFILE_OPEN: Profile
 PROFILE_STANDARD: Profile
@@ -36,6 +43,10 @@ DEV_BOX_STATE_PAUSED: DevBoxState
 DEV_BOX_STATE_EXITED: DevBoxState
 DEV_BOX_STATE_REMOVING: DevBoxState
 DEV_BOX_STATE_DEAD: DevBoxState
+DEV_BOX_EVENT_KIND_UNSPECIFIED: DevBoxEventKind
+DEV_BOX_EVENT_KIND_DIED: DevBoxEventKind
+DEV_BOX_EVENT_KIND_OOM: DevBoxEventKind
+DEV_BOX_EVENT_KIND_REMOVED: DevBoxEventKind
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
@@ -139,7 +150,7 @@ class Progress(_message.Message):
     def __init__(self, message: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
 
 class DevBox(_message.Message):
-    __slots__ = ("id", "name", "tenant_id", "image", "state", "profile", "privileged", "engine", "display", "created_at", "started_at", "exit_code", "labels", "missing_limits")
+    __slots__ = ("id", "name", "tenant_id", "image", "state", "profile", "privileged", "engine", "display", "created_at", "started_at", "exit_code", "labels", "missing_limits", "background")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +172,7 @@ class DevBox(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     MISSING_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     tenant_id: str
@@ -175,7 +187,8 @@ class DevBox(_message.Message):
     exit_code: int
     labels: _containers.ScalarMap[str, str]
     missing_limits: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant_id: _Optional[str] = ..., image: _Optional[str] = ..., state: _Optional[_Union[DevBoxState, str]] = ..., profile: _Optional[_Union[Profile, str]] = ..., privileged: _Optional[bool] = ..., engine: _Optional[str] = ..., display: _Optional[bool] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., exit_code: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., missing_limits: _Optional[_Iterable[str]] = ...) -> None: ...
+    background: _containers.RepeatedCompositeFieldContainer[Background]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant_id: _Optional[str] = ..., image: _Optional[str] = ..., state: _Optional[_Union[DevBoxState, str]] = ..., profile: _Optional[_Union[Profile, str]] = ..., privileged: _Optional[bool] = ..., engine: _Optional[str] = ..., display: _Optional[bool] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., exit_code: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., missing_limits: _Optional[_Iterable[str]] = ..., background: _Optional[_Iterable[_Union[Background, _Mapping]]] = ...) -> None: ...
 
 class StartDevBoxRequest(_message.Message):
     __slots__ = ("tenant_id", "request_id", "devbox_id")
@@ -494,3 +507,375 @@ class TerminalDetached(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class SetupDevBoxRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "url", "branch", "commit", "depth", "credential", "ticket", "instructions", "workdir", "timeout_ms")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    url: str
+    branch: str
+    commit: str
+    depth: int
+    credential: str
+    ticket: Ticket
+    instructions: str
+    workdir: str
+    timeout_ms: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., url: _Optional[str] = ..., branch: _Optional[str] = ..., commit: _Optional[str] = ..., depth: _Optional[int] = ..., credential: _Optional[str] = ..., ticket: _Optional[_Union[Ticket, _Mapping]] = ..., instructions: _Optional[str] = ..., workdir: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class Ticket(_message.Message):
+    __slots__ = ("id", "title", "body", "url")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    title: str
+    body: str
+    url: str
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., body: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
+
+class SetupDevBoxResponse(_message.Message):
+    __slots__ = ("progress", "result")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    result: SetupResult
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., result: _Optional[_Union[SetupResult, _Mapping]] = ...) -> None: ...
+
+class SetupResult(_message.Message):
+    __slots__ = ("workdir", "branch", "commit", "claude_md")
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    CLAUDE_MD_FIELD_NUMBER: _ClassVar[int]
+    workdir: str
+    branch: str
+    commit: str
+    claude_md: str
+    def __init__(self, workdir: _Optional[str] = ..., branch: _Optional[str] = ..., commit: _Optional[str] = ..., claude_md: _Optional[str] = ...) -> None: ...
+
+class Background(_message.Message):
+    __slots__ = ("background_id", "command", "running", "exit_code", "started_at", "output_bytes")
+    BACKGROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    background_id: str
+    command: str
+    running: bool
+    exit_code: int
+    started_at: str
+    output_bytes: int
+    def __init__(self, background_id: _Optional[str] = ..., command: _Optional[str] = ..., running: _Optional[bool] = ..., exit_code: _Optional[int] = ..., started_at: _Optional[str] = ..., output_bytes: _Optional[int] = ...) -> None: ...
+
+class StartBackgroundRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "argv", "user", "workdir", "env", "log_bytes")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    ARGV_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    WORKDIR_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    argv: _containers.RepeatedScalarFieldContainer[str]
+    user: str
+    workdir: str
+    env: _containers.ScalarMap[str, str]
+    log_bytes: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., argv: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., log_bytes: _Optional[int] = ...) -> None: ...
+
+class StartBackgroundResponse(_message.Message):
+    __slots__ = ("background_id",)
+    BACKGROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    background_id: str
+    def __init__(self, background_id: _Optional[str] = ...) -> None: ...
+
+class KillBackgroundRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "background_id", "signal", "grace_seconds")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    GRACE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    background_id: str
+    signal: str
+    grace_seconds: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., background_id: _Optional[str] = ..., signal: _Optional[str] = ..., grace_seconds: _Optional[int] = ...) -> None: ...
+
+class KillBackgroundResponse(_message.Message):
+    __slots__ = ("exit_code",)
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    def __init__(self, exit_code: _Optional[int] = ...) -> None: ...
+
+class CaptureBackgroundRequest(_message.Message):
+    __slots__ = ("tenant_id", "devbox_id", "background_id", "offset", "max_bytes", "wait_ms")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    devbox_id: str
+    background_id: str
+    offset: int
+    max_bytes: int
+    wait_ms: int
+    def __init__(self, tenant_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., background_id: _Optional[str] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+
+class CaptureBackgroundResponse(_message.Message):
+    __slots__ = ("data", "offset", "next_offset", "running", "exit_code")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    offset: int
+    next_offset: int
+    running: bool
+    exit_code: int
+    def __init__(self, data: _Optional[bytes] = ..., offset: _Optional[int] = ..., next_offset: _Optional[int] = ..., running: _Optional[bool] = ..., exit_code: _Optional[int] = ...) -> None: ...
+
+class ListImagesRequest(_message.Message):
+    __slots__ = ("all",)
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    all: bool
+    def __init__(self, all: _Optional[bool] = ...) -> None: ...
+
+class ListImagesResponse(_message.Message):
+    __slots__ = ("images",)
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[Image]
+    def __init__(self, images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ...) -> None: ...
+
+class Image(_message.Message):
+    __slots__ = ("id", "tags", "size_bytes", "created_at", "labels", "devboxes")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    DEVBOXES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    size_bytes: int
+    created_at: str
+    labels: _containers.ScalarMap[str, str]
+    devboxes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., created_at: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., devboxes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CheckImageRequest(_message.Message):
+    __slots__ = ("image",)
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    image: str
+    def __init__(self, image: _Optional[str] = ...) -> None: ...
+
+class CheckImageResponse(_message.Message):
+    __slots__ = ("image",)
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
+
+class DeleteImageRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "image", "force")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    image: str
+    force: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., image: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class DeleteImageResponse(_message.Message):
+    __slots__ = ("deleted",)
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    deleted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, deleted: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UploadContextRequest(_message.Message):
+    __slots__ = ("tenant_id", "upload_id", "offset", "data", "last")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    upload_id: str
+    offset: int
+    data: bytes
+    last: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., upload_id: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class UploadContextResponse(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class BuildImageRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "name", "tag", "containerfile", "context", "upload_id", "build_args", "labels", "no_cache", "timeout_ms")
+    class BuildArgsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERFILE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    BUILD_ARGS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NO_CACHE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    name: str
+    tag: str
+    containerfile: str
+    context: bytes
+    upload_id: str
+    build_args: _containers.ScalarMap[str, str]
+    labels: _containers.ScalarMap[str, str]
+    no_cache: bool
+    timeout_ms: int
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., name: _Optional[str] = ..., tag: _Optional[str] = ..., containerfile: _Optional[str] = ..., context: _Optional[bytes] = ..., upload_id: _Optional[str] = ..., build_args: _Optional[_Mapping[str, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., no_cache: _Optional[bool] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class BuildImageResponse(_message.Message):
+    __slots__ = ("progress", "log", "image_id")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    progress: Progress
+    log: str
+    image_id: str
+    def __init__(self, progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[str] = ..., image_id: _Optional[str] = ...) -> None: ...
+
+class AttachDisplayRequest(_message.Message):
+    __slots__ = ("open", "data", "ack")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    open: DisplayOpen
+    data: bytes
+    ack: DisplayAck
+    def __init__(self, open: _Optional[_Union[DisplayOpen, _Mapping]] = ..., data: _Optional[bytes] = ..., ack: _Optional[_Union[DisplayAck, _Mapping]] = ...) -> None: ...
+
+class DisplayOpen(_message.Message):
+    __slots__ = ("tenant_id", "devbox_id", "width", "height", "window_bytes")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    devbox_id: str
+    width: int
+    height: int
+    window_bytes: int
+    def __init__(self, tenant_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., window_bytes: _Optional[int] = ...) -> None: ...
+
+class DisplayAck(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class AttachDisplayResponse(_message.Message):
+    __slots__ = ("opened", "data", "ended")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    opened: DisplayOpened
+    data: DisplayData
+    ended: DisplayEnded
+    def __init__(self, opened: _Optional[_Union[DisplayOpened, _Mapping]] = ..., data: _Optional[_Union[DisplayData, _Mapping]] = ..., ended: _Optional[_Union[DisplayEnded, _Mapping]] = ...) -> None: ...
+
+class DisplayOpened(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class DisplayData(_message.Message):
+    __slots__ = ("offset", "data")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    data: bytes
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class DisplayEnded(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchEventsResponse(_message.Message):
+    __slots__ = ("devbox_id", "tenant_id", "kind", "detail")
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    devbox_id: str
+    tenant_id: str
+    kind: DevBoxEventKind
+    detail: str
+    def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ...) -> None: ...

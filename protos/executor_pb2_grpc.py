@@ -81,6 +81,61 @@ class ExecutorServiceStub:
                 request_serializer=protos_dot_executor__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
+        self.SetupDevBox = channel.unary_stream(
+                '/clustercode.executor.v1.ExecutorService/SetupDevBox',
+                request_serializer=protos_dot_executor__pb2.SetupDevBoxRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.SetupDevBoxResponse.FromString,
+                _registered_method=True)
+        self.StartBackground = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/StartBackground',
+                request_serializer=protos_dot_executor__pb2.StartBackgroundRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.StartBackgroundResponse.FromString,
+                _registered_method=True)
+        self.KillBackground = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/KillBackground',
+                request_serializer=protos_dot_executor__pb2.KillBackgroundRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.KillBackgroundResponse.FromString,
+                _registered_method=True)
+        self.CaptureBackground = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/CaptureBackground',
+                request_serializer=protos_dot_executor__pb2.CaptureBackgroundRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.CaptureBackgroundResponse.FromString,
+                _registered_method=True)
+        self.ListImages = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/ListImages',
+                request_serializer=protos_dot_executor__pb2.ListImagesRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.ListImagesResponse.FromString,
+                _registered_method=True)
+        self.CheckImage = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/CheckImage',
+                request_serializer=protos_dot_executor__pb2.CheckImageRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.CheckImageResponse.FromString,
+                _registered_method=True)
+        self.DeleteImage = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/DeleteImage',
+                request_serializer=protos_dot_executor__pb2.DeleteImageRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.DeleteImageResponse.FromString,
+                _registered_method=True)
+        self.UploadContext = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/UploadContext',
+                request_serializer=protos_dot_executor__pb2.UploadContextRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.UploadContextResponse.FromString,
+                _registered_method=True)
+        self.BuildImage = channel.unary_stream(
+                '/clustercode.executor.v1.ExecutorService/BuildImage',
+                request_serializer=protos_dot_executor__pb2.BuildImageRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.BuildImageResponse.FromString,
+                _registered_method=True)
+        self.AttachDisplay = channel.stream_stream(
+                '/clustercode.executor.v1.ExecutorService/AttachDisplay',
+                request_serializer=protos_dot_executor__pb2.AttachDisplayRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.AttachDisplayResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/clustercode.executor.v1.ExecutorService/WatchEvents',
+                request_serializer=protos_dot_executor__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
         self.AttachTerminal = channel.stream_stream(
                 '/clustercode.executor.v1.ExecutorService/AttachTerminal',
                 request_serializer=protos_dot_executor__pb2.AttachTerminalRequest.SerializeToString,
@@ -156,6 +211,84 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetupDevBox(self, request, context):
+        """Clones a repository in a DevBox and writes its CLAUDE.md. Progress, then the result as the last message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartBackground(self, request, context):
+        """Starts a command that outlives connections, gateway and executor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KillBackground(self, request, context):
+        """Kills a background command with all it started. Killing an ended one is not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CaptureBackground(self, request, context):
+        """Reads a background command's output from an offset, waiting for some if asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImages(self, request, context):
+        """Lists images with the DevBoxes that use each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckImage(self, request, context):
+        """Says whether an image is there, by tag, digest or id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteImage(self, request, context):
+        """Deletes an image that no DevBox uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadContext(self, request, context):
+        """Takes a piece of a build context. A piece that was taken before is not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BuildImage(self, request, context):
+        """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachDisplay(self, request_iterator, context):
+        """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
+        ends with the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Tells what happens to DevBoxes by itself, from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AttachTerminal(self, request_iterator, context):
         """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
         A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -211,6 +344,61 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.ListSessions,
                     request_deserializer=protos_dot_executor__pb2.ListSessionsRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'SetupDevBox': grpc.unary_stream_rpc_method_handler(
+                    servicer.SetupDevBox,
+                    request_deserializer=protos_dot_executor__pb2.SetupDevBoxRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.SetupDevBoxResponse.SerializeToString,
+            ),
+            'StartBackground': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartBackground,
+                    request_deserializer=protos_dot_executor__pb2.StartBackgroundRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.StartBackgroundResponse.SerializeToString,
+            ),
+            'KillBackground': grpc.unary_unary_rpc_method_handler(
+                    servicer.KillBackground,
+                    request_deserializer=protos_dot_executor__pb2.KillBackgroundRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.KillBackgroundResponse.SerializeToString,
+            ),
+            'CaptureBackground': grpc.unary_unary_rpc_method_handler(
+                    servicer.CaptureBackground,
+                    request_deserializer=protos_dot_executor__pb2.CaptureBackgroundRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.CaptureBackgroundResponse.SerializeToString,
+            ),
+            'ListImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImages,
+                    request_deserializer=protos_dot_executor__pb2.ListImagesRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.ListImagesResponse.SerializeToString,
+            ),
+            'CheckImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckImage,
+                    request_deserializer=protos_dot_executor__pb2.CheckImageRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.CheckImageResponse.SerializeToString,
+            ),
+            'DeleteImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteImage,
+                    request_deserializer=protos_dot_executor__pb2.DeleteImageRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.DeleteImageResponse.SerializeToString,
+            ),
+            'UploadContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadContext,
+                    request_deserializer=protos_dot_executor__pb2.UploadContextRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.UploadContextResponse.SerializeToString,
+            ),
+            'BuildImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.BuildImage,
+                    request_deserializer=protos_dot_executor__pb2.BuildImageRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.BuildImageResponse.SerializeToString,
+            ),
+            'AttachDisplay': grpc.stream_stream_rpc_method_handler(
+                    servicer.AttachDisplay,
+                    request_deserializer=protos_dot_executor__pb2.AttachDisplayRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.AttachDisplayResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=protos_dot_executor__pb2.WatchEventsRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.WatchEventsResponse.SerializeToString,
             ),
             'AttachTerminal': grpc.stream_stream_rpc_method_handler(
                     servicer.AttachTerminal,
@@ -463,6 +651,303 @@ class ExecutorService:
             '/clustercode.executor.v1.ExecutorService/ListSessions',
             protos_dot_executor__pb2.ListSessionsRequest.SerializeToString,
             protos_dot_executor__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetupDevBox(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/SetupDevBox',
+            protos_dot_executor__pb2.SetupDevBoxRequest.SerializeToString,
+            protos_dot_executor__pb2.SetupDevBoxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartBackground(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/StartBackground',
+            protos_dot_executor__pb2.StartBackgroundRequest.SerializeToString,
+            protos_dot_executor__pb2.StartBackgroundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KillBackground(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/KillBackground',
+            protos_dot_executor__pb2.KillBackgroundRequest.SerializeToString,
+            protos_dot_executor__pb2.KillBackgroundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureBackground(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/CaptureBackground',
+            protos_dot_executor__pb2.CaptureBackgroundRequest.SerializeToString,
+            protos_dot_executor__pb2.CaptureBackgroundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/ListImages',
+            protos_dot_executor__pb2.ListImagesRequest.SerializeToString,
+            protos_dot_executor__pb2.ListImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/CheckImage',
+            protos_dot_executor__pb2.CheckImageRequest.SerializeToString,
+            protos_dot_executor__pb2.CheckImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/DeleteImage',
+            protos_dot_executor__pb2.DeleteImageRequest.SerializeToString,
+            protos_dot_executor__pb2.DeleteImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/UploadContext',
+            protos_dot_executor__pb2.UploadContextRequest.SerializeToString,
+            protos_dot_executor__pb2.UploadContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BuildImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/BuildImage',
+            protos_dot_executor__pb2.BuildImageRequest.SerializeToString,
+            protos_dot_executor__pb2.BuildImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachDisplay(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clustercode.executor.v1.ExecutorService/AttachDisplay',
+            protos_dot_executor__pb2.AttachDisplayRequest.SerializeToString,
+            protos_dot_executor__pb2.AttachDisplayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/WatchEvents',
+            protos_dot_executor__pb2.WatchEventsRequest.SerializeToString,
+            protos_dot_executor__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

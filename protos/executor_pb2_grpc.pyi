@@ -59,6 +59,30 @@ class ExecutorServiceStub:
     """Stops work in flight, whichever connection began it; that work then ends with CANCELLED."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListSessionsRequest, _executor_pb2.ListSessionsResponse]
     """Lists the open terminal sessions of all tenants that this worker serves."""
+    SetupDevBox: _grpc.UnaryStreamMultiCallable[_executor_pb2.SetupDevBoxRequest, _executor_pb2.SetupDevBoxResponse]
+    """Clones a repository in a DevBox and writes its CLAUDE.md. Progress, then the result as the last message."""
+    StartBackground: _grpc.UnaryUnaryMultiCallable[_executor_pb2.StartBackgroundRequest, _executor_pb2.StartBackgroundResponse]
+    """Starts a command that outlives connections, gateway and executor."""
+    KillBackground: _grpc.UnaryUnaryMultiCallable[_executor_pb2.KillBackgroundRequest, _executor_pb2.KillBackgroundResponse]
+    """Kills a background command with all it started. Killing an ended one is not an error."""
+    CaptureBackground: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CaptureBackgroundRequest, _executor_pb2.CaptureBackgroundResponse]
+    """Reads a background command's output from an offset, waiting for some if asked to."""
+    ListImages: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListImagesRequest, _executor_pb2.ListImagesResponse]
+    """Lists images with the DevBoxes that use each."""
+    CheckImage: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CheckImageRequest, _executor_pb2.CheckImageResponse]
+    """Says whether an image is there, by tag, digest or id."""
+    DeleteImage: _grpc.UnaryUnaryMultiCallable[_executor_pb2.DeleteImageRequest, _executor_pb2.DeleteImageResponse]
+    """Deletes an image that no DevBox uses."""
+    UploadContext: _grpc.UnaryUnaryMultiCallable[_executor_pb2.UploadContextRequest, _executor_pb2.UploadContextResponse]
+    """Takes a piece of a build context. A piece that was taken before is not an error."""
+    BuildImage: _grpc.UnaryStreamMultiCallable[_executor_pb2.BuildImageRequest, _executor_pb2.BuildImageResponse]
+    """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message."""
+    AttachDisplay: _grpc.StreamStreamMultiCallable[_executor_pb2.AttachDisplayRequest, _executor_pb2.AttachDisplayResponse]
+    """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
+    ends with the stream.
+    """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]
+    """Tells what happens to DevBoxes by itself, from now on."""
     AttachTerminal: _grpc.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -89,6 +113,30 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """Stops work in flight, whichever connection began it; that work then ends with CANCELLED."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListSessionsRequest, _executor_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the open terminal sessions of all tenants that this worker serves."""
+    SetupDevBox: _aio.UnaryStreamMultiCallable[_executor_pb2.SetupDevBoxRequest, _executor_pb2.SetupDevBoxResponse]  # type: ignore[assignment]
+    """Clones a repository in a DevBox and writes its CLAUDE.md. Progress, then the result as the last message."""
+    StartBackground: _aio.UnaryUnaryMultiCallable[_executor_pb2.StartBackgroundRequest, _executor_pb2.StartBackgroundResponse]  # type: ignore[assignment]
+    """Starts a command that outlives connections, gateway and executor."""
+    KillBackground: _aio.UnaryUnaryMultiCallable[_executor_pb2.KillBackgroundRequest, _executor_pb2.KillBackgroundResponse]  # type: ignore[assignment]
+    """Kills a background command with all it started. Killing an ended one is not an error."""
+    CaptureBackground: _aio.UnaryUnaryMultiCallable[_executor_pb2.CaptureBackgroundRequest, _executor_pb2.CaptureBackgroundResponse]  # type: ignore[assignment]
+    """Reads a background command's output from an offset, waiting for some if asked to."""
+    ListImages: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListImagesRequest, _executor_pb2.ListImagesResponse]  # type: ignore[assignment]
+    """Lists images with the DevBoxes that use each."""
+    CheckImage: _aio.UnaryUnaryMultiCallable[_executor_pb2.CheckImageRequest, _executor_pb2.CheckImageResponse]  # type: ignore[assignment]
+    """Says whether an image is there, by tag, digest or id."""
+    DeleteImage: _aio.UnaryUnaryMultiCallable[_executor_pb2.DeleteImageRequest, _executor_pb2.DeleteImageResponse]  # type: ignore[assignment]
+    """Deletes an image that no DevBox uses."""
+    UploadContext: _aio.UnaryUnaryMultiCallable[_executor_pb2.UploadContextRequest, _executor_pb2.UploadContextResponse]  # type: ignore[assignment]
+    """Takes a piece of a build context. A piece that was taken before is not an error."""
+    BuildImage: _aio.UnaryStreamMultiCallable[_executor_pb2.BuildImageRequest, _executor_pb2.BuildImageResponse]  # type: ignore[assignment]
+    """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message."""
+    AttachDisplay: _aio.StreamStreamMultiCallable[_executor_pb2.AttachDisplayRequest, _executor_pb2.AttachDisplayResponse]  # type: ignore[assignment]
+    """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
+    ends with the stream.
+    """
+    WatchEvents: _aio.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Tells what happens to DevBoxes by itself, from now on."""
     AttachTerminal: _aio.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]  # type: ignore[assignment]
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -170,6 +218,96 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ListSessionsResponse, _abc.Awaitable[_executor_pb2.ListSessionsResponse]]:
         """Lists the open terminal sessions of all tenants that this worker serves."""
+
+    @_abc_1.abstractmethod
+    def SetupDevBox(
+        self,
+        request: _executor_pb2.SetupDevBoxRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.SetupDevBoxResponse], _abc.AsyncIterator[_executor_pb2.SetupDevBoxResponse]]:
+        """Clones a repository in a DevBox and writes its CLAUDE.md. Progress, then the result as the last message."""
+
+    @_abc_1.abstractmethod
+    def StartBackground(
+        self,
+        request: _executor_pb2.StartBackgroundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.StartBackgroundResponse, _abc.Awaitable[_executor_pb2.StartBackgroundResponse]]:
+        """Starts a command that outlives connections, gateway and executor."""
+
+    @_abc_1.abstractmethod
+    def KillBackground(
+        self,
+        request: _executor_pb2.KillBackgroundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.KillBackgroundResponse, _abc.Awaitable[_executor_pb2.KillBackgroundResponse]]:
+        """Kills a background command with all it started. Killing an ended one is not an error."""
+
+    @_abc_1.abstractmethod
+    def CaptureBackground(
+        self,
+        request: _executor_pb2.CaptureBackgroundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.CaptureBackgroundResponse, _abc.Awaitable[_executor_pb2.CaptureBackgroundResponse]]:
+        """Reads a background command's output from an offset, waiting for some if asked to."""
+
+    @_abc_1.abstractmethod
+    def ListImages(
+        self,
+        request: _executor_pb2.ListImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ListImagesResponse, _abc.Awaitable[_executor_pb2.ListImagesResponse]]:
+        """Lists images with the DevBoxes that use each."""
+
+    @_abc_1.abstractmethod
+    def CheckImage(
+        self,
+        request: _executor_pb2.CheckImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.CheckImageResponse, _abc.Awaitable[_executor_pb2.CheckImageResponse]]:
+        """Says whether an image is there, by tag, digest or id."""
+
+    @_abc_1.abstractmethod
+    def DeleteImage(
+        self,
+        request: _executor_pb2.DeleteImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.DeleteImageResponse, _abc.Awaitable[_executor_pb2.DeleteImageResponse]]:
+        """Deletes an image that no DevBox uses."""
+
+    @_abc_1.abstractmethod
+    def UploadContext(
+        self,
+        request: _executor_pb2.UploadContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.UploadContextResponse, _abc.Awaitable[_executor_pb2.UploadContextResponse]]:
+        """Takes a piece of a build context. A piece that was taken before is not an error."""
+
+    @_abc_1.abstractmethod
+    def BuildImage(
+        self,
+        request: _executor_pb2.BuildImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.BuildImageResponse], _abc.AsyncIterator[_executor_pb2.BuildImageResponse]]:
+        """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message."""
+
+    @_abc_1.abstractmethod
+    def AttachDisplay(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.AttachDisplayRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.AttachDisplayResponse], _abc.AsyncIterator[_executor_pb2.AttachDisplayResponse]]:
+        """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
+        ends with the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _executor_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.WatchEventsResponse], _abc.AsyncIterator[_executor_pb2.WatchEventsResponse]]:
+        """Tells what happens to DevBoxes by itself, from now on."""
 
     @_abc_1.abstractmethod
     def AttachTerminal(

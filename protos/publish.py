@@ -16,7 +16,11 @@ from protos import limits, wire
 
 ROOT = Path(__file__).parent.parent / "docs" / "protocol"
 
-_STEPS: dict[str, type[wire.Payload]] = {"StepProgress": wire.StepProgress, "ExecProgress": wire.ExecProgress}
+_STEPS: dict[str, type[wire.Payload]] = {
+    "StepProgress": wire.StepProgress,
+    "LogProgress": wire.LogProgress,
+    "ExecProgress": wire.ExecProgress,
+}
 
 
 def main(target: Path = ROOT) -> None:

@@ -438,6 +438,17 @@ class DevBoxEvent(DevBoxPayload):
     detail: Text | None = None
 
 
+class Background(Payload):
+    """A background command of a DevBox."""
+
+    background_id: Id
+    command: Text
+    running: bool
+    exit_code: int | None = None
+    started_at: Text
+    output_bytes: Offset
+
+
 class DevBox(Payload):
     """A DevBox as answers carry it."""
 
@@ -455,6 +466,7 @@ class DevBox(Payload):
     exit_code: int | None = None
     labels: Labels = {}
     missing_limits: Texts | None = None
+    background: list[Background] | None = None
 
 
 class DevBoxAnswer(Payload):
@@ -486,6 +498,88 @@ class ExecAnswer(Payload):
     duration_ms: int
 
 
+class SetupAnswer(Payload):
+    """Answer of setup: what is checked out where; ``branch`` is absent where a commit is checked out by itself."""
+
+    workdir: Text
+    branch: Text | None = None
+    commit: Text
+    claude_md: Text | None = None
+
+
+class BackgroundAnswer(Payload):
+    """Answer of exec.background."""
+
+    background_id: Id
+
+
+class BackgroundKillAnswer(Payload):
+    """Answer of exec.background.kill: nothing of it runs any more."""
+
+    exit_code: int | None = None
+
+
+class BackgroundCaptureAnswer(Payload):
+    """Answer of exec.background.capture. ``offset`` is the oldest byte kept where what was asked is gone."""
+
+    data: Base64
+    offset: Offset
+    next_offset: Offset
+    running: bool
+    exit_code: int | None = None
+
+
+class Image(Payload):
+    """An image, with the DevBoxes of this worker that use it."""
+
+    id: Text
+    tags: Texts
+    size_bytes: int
+    created_at: Text
+    labels: dict[str, str] = {}
+    devboxes: Texts = []
+
+
+class ImagesAnswer(Payload):
+    """Answer of images.list."""
+
+    images: list[Image]
+
+
+class ImageCheckAnswer(Payload):
+    """Answer of image.check."""
+
+    exists: bool
+    id: Text | None = None
+    size_bytes: int | None = None
+    labels: dict[str, str] | None = None
+
+
+class ImageDeleteAnswer(Payload):
+    """Answer of image.delete: the tags and ids that are gone."""
+
+    deleted: Texts
+
+
+class ImageContextAnswer(Payload):
+    """Answer of image.context: bytes taken so far, where to go on."""
+
+    offset: Offset
+
+
+class ImageBuildAnswer(Payload):
+    """Answer of image.build."""
+
+    image_id: Text
+
+
+class DisplayOpenAnswer(Payload):
+    """Answer of display.open."""
+
+    session_id: Id
+    channel: int | None = None
+
+
 class TerminalOpenAnswer(Payload):
     """Answer of terminal.open. Output below ``endOffset`` was written before the viewer came."""
 
@@ -515,6 +609,12 @@ class StepProgress(Payload):
 
     message: Text
     fraction: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class LogProgress(Payload):
+    """A line of a build's log."""
+
+    log: Text
 
 
 class ExecProgress(Payload):
@@ -600,6 +700,16 @@ ANSWERS: dict[str, type[Payload]] = {
     "DevBox.list": DevBoxesAnswer,
     "DevBox.list-all": DevBoxesAnswer,
     "DevBox.exec": ExecAnswer,
+    "DevBox.setup": SetupAnswer,
+    "DevBox.exec.background": BackgroundAnswer,
+    "DevBox.exec.background.kill": BackgroundKillAnswer,
+    "DevBox.exec.background.capture": BackgroundCaptureAnswer,
+    "images.list": ImagesAnswer,
+    "image.check": ImageCheckAnswer,
+    "image.delete": ImageDeleteAnswer,
+    "image.context": ImageContextAnswer,
+    "image.build": ImageBuildAnswer,
+    "display.open": DisplayOpenAnswer,
     "terminal.open": TerminalOpenAnswer,
 }
 """Payload of the answer to each command that this version implements."""

@@ -1,0 +1,7 @@
+"""RPCs of displays: unpack, call, pack."""
+
+from executor.rpc import Rpcs
+
+
+class DisplayRpcs(Rpcs):
+    """RPCs of displays."""
