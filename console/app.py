@@ -14,9 +14,10 @@ from console.browsers import BrowserSocket
 from console.config import ConsoleConfig
 from console.errors import ConsoleError
 from console.pages import Pages
+from console.registry import Workers
 from console.tokens import Admission, worker_token
 from console.worker_socket import WorkerSocket
-from console.workers import WorkerLink, Workers
+from console.workers import WorkerLink
 
 __all__ = ["Console", "ConsoleConfig", "run", "serve"]
 
@@ -88,8 +89,9 @@ async def serve(config: ConsoleConfig) -> AsyncIterator[Console]:
         browser_socket.worker_command = console.worker_command
         yield console
     finally:
-        await worker_socket.close()
-        await browser_socket.close()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker_socket.close(), name="close workers")
+            tasks.create_task(browser_socket.close(), name="close pages")
         await runner.cleanup()
 
 

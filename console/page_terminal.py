@@ -17,7 +17,7 @@ class PageTerminal:
     """A `Viewer` of one session for one page; lives as long as the page's connection."""
 
     def __init__(
-        self, link: WorkerLink, session_id: str, page_id: str, channel: int, outbox: Outbox, push: Push
+        self, link: WorkerLink, session_id: str, *, page_id: str, channel: int, outbox: Outbox, push: Push
     ) -> None:
         self.channel = channel
         self._link = link

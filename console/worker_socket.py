@@ -9,9 +9,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from console.config import ConsoleConfig
 from console.outbox import Outbox
+from console.registry import Workers
 from console.sockets import CLOSE_REPLACED, close, cut
 from console.tokens import bearer_is
-from console.workers import WorkerLink, Workers
+from console.workers import WorkerLink
 from protos import limits
 from protos.errors import Refusal
 from protos.wire import SUBPROTOCOL_BINARY, SUBPROTOCOLS, BadMessage, Message, Register, parse_from_worker

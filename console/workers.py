@@ -1,10 +1,11 @@
-"""The workers this console knows, connected or not, and what can be asked of them. Sockets: `console.worker_socket`."""
+"""One worker as this console knows it, connected or not, and what can be asked of it."""
 
 import asyncio
+import binascii
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json as dump_json
@@ -31,7 +32,6 @@ from protos.wire import (
     Response,
     TenantPayload,
     TerminalExit,
-    TerminalInput,
     TerminalInputAck,
     TerminalOpenAnswer,
     TerminalOutput,
@@ -39,20 +39,9 @@ from protos.wire import (
     to_json,
 )
 
-MAX_WORKERS = 200
 REQUEST_TIMEOUT_S = 3600
 
 log = logging.getLogger(__name__)
-
-
-class Watcher(Protocol):
-    """Whoever wants to know of changes; its methods never wait and never raise."""
-
-    def worker_changed(self, link: "WorkerLink") -> None:
-        """Learn that a worker connected, went, or says something new of itself or its sessions."""
-
-    def devbox_event(self, link: "WorkerLink", event: DevBoxEvent) -> None:
-        """Learn that a DevBox changed by itself."""
 
 
 class WorkerLink:
@@ -170,8 +159,8 @@ class WorkerLink:
         if self._binary and session.channel is not None:
             self._outbox.put_binary(frames.encode_header(frames.FrameKind.TERMINAL, session.channel, offset) + data)
         else:
-            message = TerminalInput(session_id=session.session_id, data=data, offset=offset)
-            self._outbox.put_text(to_json("terminal.input", message))
+            text = binascii.b2a_base64(data, newline=False).decode()
+            self.send("terminal.input", {"sessionId": session.session_id, "data": text, "offset": offset})
         if not self._acks and session.viewer is not None:
             session.viewer.input_acked(session, offset + len(data))  # nobody else ever will
 
@@ -311,67 +300,6 @@ class WorkerLink:
             session.viewer.refused(session, message.error)
         else:
             log.info("worker %s: %s", self.id, message.error.message)
-
-
-class Workers:
-    """Every worker that connected since the console started, bounded, and whoever watches them."""
-
-    def __init__(self, config: ConsoleConfig) -> None:
-        self._config = config
-        self._links: dict[str, WorkerLink] = {}
-        self._watchers: list[Watcher] = []
-        self._arrived = asyncio.Event()
-
-    def all(self) -> list[WorkerLink]:
-        """Return the workers, oldest first."""
-        return list(self._links.values())
-
-    def find(self, worker_id: str) -> WorkerLink | None:
-        """Return a worker by its id."""
-        return self._links.get(worker_id)
-
-    def admit(self, worker_id: str) -> WorkerLink:
-        """Return the link of a worker that connects; raises `ResourceExhausted` when there are too many."""
-        link = self._links.get(worker_id)
-        if link is not None:
-            return link
-        if len(self._links) >= MAX_WORKERS:
-            gone = min((link for link in self.all() if not link.connected), key=lambda link: link.since, default=None)
-            if gone is None:
-                raise ResourceExhausted(f"This console serves at most {MAX_WORKERS} workers.")
-            gone.give_up()
-            del self._links[gone.id]
-        link = self._links[worker_id] = WorkerLink(worker_id, self._config, self._changed)
-        link.on_event = self._event
-        return link
-
-    async def wait(self, worker_id: str | None = None, timeout_s: float = 10) -> WorkerLink:
-        """Return a connected worker, the first or the one of this id, once there is one; raises `TimeoutError`."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for link in self.all():
-                    if link.connected and worker_id in (None, link.id):
-                        return link
-                self._arrived.clear()
-                await self._arrived.wait()
-
-    def watch(self, watcher: Watcher) -> None:
-        """Tell a watcher of changes from now on."""
-        self._watchers.append(watcher)
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """Tell a watcher no more."""
-        self._watchers.remove(watcher)
-
-    def _changed(self, link: WorkerLink) -> None:
-        if link.connected:
-            self._arrived.set()
-        for watcher in list(self._watchers):
-            watcher.worker_changed(link)
-
-    def _event(self, link: WorkerLink, event: DevBoxEvent) -> None:
-        for watcher in list(self._watchers):
-            watcher.devbox_event(link, event)
 
 
 def _command(kind: str, payload: dict[str, Any], request_id: str | None) -> bytes:

@@ -116,8 +116,9 @@ class OpenTerminal(Request):
 
     session_id: Annotated[str, StringConstraints(pattern=rf"^$|{limits.ID_PATTERN}")] = ""
     devbox_id: _Id
-    cols: _Side
-    rows: _Side
+    cols: Annotated[int, Field(ge=0, le=limits.MAX_TERMINAL_SIDE)]
+    """As `ResizeTerminal.cols`; 0, on attaching only: as it is."""
+    rows: Annotated[int, Field(ge=0, le=limits.MAX_TERMINAL_SIDE)]
     argv: _Argv = ()
     user: _User = ""
     workdir: _Workdir = ""

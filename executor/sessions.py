@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l")
 _ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
 _END_TIMEOUT_S = 5.0
+_RESIZE_PACE_S = 0.1
 
 
 class Session:
@@ -86,7 +87,7 @@ class Sessions:
         if session.expiry is not None:
             session.expiry.cancel()
             session.expiry = None
-        if resumed:
+        if resumed and request.cols and request.rows:
             self.resize(session_id, request.cols, request.rows)
         return viewer, resumed
 
@@ -154,6 +155,8 @@ class Sessions:
         return await work.result()
 
     async def _create(self, session_id: str, request: OpenTerminal) -> None:
+        if not (request.cols and request.rows):
+            raise InvalidArgument("cols and rows of a new terminal are at least 1.")
         box = await self._devboxes.get_running(request.tenant, request.devbox_id)
         if len(self._sessions) >= self._limits.max_sessions:
             raise ResourceExhausted(f"This worker holds at most {self._limits.max_sessions} sessions: close some.")
@@ -220,12 +223,20 @@ class Sessions:
     async def _resize(self, session: Session) -> None:
         while True:
             await session.size_changed.wait()
-            session.size_changed.clear()
-            cols, rows = session.size
-            try:
-                await self._engine.resize_exec(session.exec_id, cols=cols, rows=rows)
-            except Refusal as refusal:
-                log.warning("session %s keeps its size: %s", session.terminal.session_id, refusal.message)
+            # Podman loses the later of two sizes that come within milliseconds, and says nothing: so they go at a
+            # pace, and the last one goes twice. A size that the terminal has already sends its program no signal.
+            while session.size_changed.is_set():
+                session.size_changed.clear()
+                await self._set_size(session)
+                await asyncio.sleep(_RESIZE_PACE_S)
+            await self._set_size(session)
+
+    async def _set_size(self, session: Session) -> None:
+        cols, rows = session.size
+        try:
+            await self._engine.resize_exec(session.exec_id, cols=cols, rows=rows)
+        except Refusal as refusal:
+            log.warning("session %s keeps its size: %s", session.terminal.session_id, refusal.message)
 
     async def _kill(self, session: Session) -> None:
         """End the session's processes; what cannot be killed is logged and dies with its DevBox."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import signal
@@ -41,6 +42,9 @@ REGISTERED_WAIT_S = 2.0
 
 SLEEP_CHECK_S = 3.0
 
+READ_BURST = 16
+"""Messages handled without a pause, however many lie there."""
+
 FINISH_S = 2.0
 """For closing what is left after the drain."""
 
@@ -77,12 +81,14 @@ async def _run(config: GatewayConfig) -> ExitCode:
                     gateway.dispatch.stop_intake()
                     hurry = tasks.create_task(stop_now.wait(), name="second signal")
                     idle = tasks.create_task(gateway.dispatch.wait_idle(), name="drain")
-                    await asyncio.wait((idle, hurry), timeout=config.drain_timeout_s, return_when="FIRST_COMPLETED")
+                    await asyncio.wait(
+                        (idle, hurry), timeout=config.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                    )
                     if not idle.done():
                         code = ExitCode.CUT_SHORT
                         log.warning("Stopped with %d commands under way", gateway.dispatch.running)
                     serving.cancel()  # Closes with 1001; its sessions wait in the executor.
-                    await asyncio.wait((serving, hurry), timeout=FINISH_S, return_when="FIRST_COMPLETED")
+                    await asyncio.wait((serving, hurry), timeout=FINISH_S, return_when=asyncio.FIRST_COMPLETED)
                     raise _StoppedError  # noqa: TRY301 - how a task group is left with its tasks cancelled
         except* _StoppedError:
             pass
@@ -207,8 +213,10 @@ class Gateway:
 
     async def _read(self, connection: Connection, terminals: Terminals, answered: asyncio.Event) -> None:
         """Read until the connection closes, in order; raises `ConnectionClosed`."""
-        while True:
+        for count in itertools.count(1):
             message = await connection.receive()
+            if count % READ_BURST == 0:
+                await asyncio.sleep(0)  # One read of the socket may hold thousands of messages: let others run.
             try:
                 if isinstance(message, bytes):
                     await terminals.frame(message)

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import NoReturn, Protocol, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxyStatus, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidProxyStatus, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from gateway.backoff import Ending
@@ -79,8 +79,8 @@ async def dial(config: GatewayConfig, token: str) -> "Connection":
         _explain_status(error)
     except InvalidProxyStatus as error:
         raise DialError(f"the proxy answered HTTP {error.response.status_code}") from None
-    except InvalidHandshake as error:
-        raise DialError(f"it does not speak WebSocket there: {error}") from None
+    except WebSocketException as error:
+        raise DialError(f"no WebSocket there: {error}") from None
     except (OSError, EOFError, ValueError, ImportError) as error:
         # ImportError: a SOCKS proxy without the library for it; ValueError: a proxy address that makes no sense.
         raise DialError(str(error) or type(error).__name__) from None

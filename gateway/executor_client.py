@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXECUTOR_AWAY: Final = (
     "The executor is not running on this machine, so nothing can be done with DevBoxes now; "
-    "it is tried again all the time. `clustercode doctor` on the machine says more."
+    "it is tried again all the time; the worker's log on the machine says more."
 )
 EXECUTOR_STOPPED: Final = (
     "The executor stopped while it worked on this; it may have been done, so look before you send it again."

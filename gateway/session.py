@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from protos import executor_pb2 as pb
 
+UNKNOWN_SIZE = (0, 0)
+"""Columns and rows for a session that a gateway before this one opened: the contract's "as it is"."""
+
 
 @dataclass(slots=True)
 class KnownSession:
@@ -61,7 +64,7 @@ class SessionMemory:
         attach = [session for key, session in known.items() if key in there]
         ended = [session for key, session in known.items() if key not in there]
         attach += (
-            KnownSession(key, session.tenant_id, session.devbox_id, cols=0, rows=0, sent=session.acked)
+            KnownSession(key, session.tenant_id, session.devbox_id, *UNKNOWN_SIZE, sent=session.acked)
             for key, session in there.items()
             if key not in known and not session.attached
         )

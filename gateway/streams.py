@@ -111,7 +111,8 @@ class TerminalBridge:
                 self._input_end += len(data)
         else:
             message = pb.TerminalInput(data=data, offset=offset)
-            self._input_end = max(self._input_end or 0, offset + len(data))
+            if offset <= (self._input_end or 0):  # else a gap, which the executor refuses
+                self._input_end = max(self._input_end or 0, offset + len(data))
         self._inputs.append(pb.AttachTerminalRequest(input=message))
         self._awake()
 

@@ -1,5 +1,5 @@
 // The page's one WebSocket to the console: requests with answers, pushes, binary frames; comes back by itself.
-// The protocol is described in console/browsers.py.
+// The protocol is described in console/page_link.py.
 
 const HEADER_BYTES = 13;
 const FIRST_DELAY_MS = 250;

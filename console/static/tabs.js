@@ -104,8 +104,8 @@ export class Tabs {
     this.#area.append(panel);
     this.#index();
     panel.hidden = true;
-    if (choose || !this.chosen) this.choose(entry, { focus: choose });
     this.#show(entry);
+    if (choose || !this.chosen) this.choose(entry, { focus: choose });
     terminal.sync(this.#workers.get(worker));
     if (save) this.#save();
     this.onChange();
@@ -174,17 +174,18 @@ export class Tabs {
           terminal.term.focus();
         },
       }, label);
-    const says = {
+    const says = (text, { message, code }) => h("span", { title: message }, text, " ", h("small", {}, code));
+    const content = {
       away: () => [h("span", { className: "spinner" }), this.#connection.status === "open"
-        ? "The worker is away. This terminal goes on by itself when it returns."
+        ? (terminal.error ? says("This terminal is out of reach just now and goes on by itself.", terminal.error) : "The worker is away. This terminal goes on by itself when it returns.")
         : this.#connection.status === "refused"
           ? "The console was started anew. Open the address that it printed; this terminal goes on then."
           : "Not connected to the console. This terminal goes on by itself."],
       elsewhere: () => ["This terminal is shown in another window.", take("Take it back", "take-back")],
-      failed: () => [h("span", {}, terminal.error.message, " ", h("small", {}, terminal.error.code)), take("Try again", "try-again")],
+      failed: () => [says(terminal.error.message, terminal.error), take("Try again", "try-again")],
     }[terminal.state];
-    overlay.hidden = !says;
-    overlay.replaceChildren(...(says?.() ?? []));
+    overlay.hidden = !content;
+    overlay.replaceChildren(...(content?.() ?? []));
   }
 
   #rename(entry) {

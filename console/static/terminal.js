@@ -22,7 +22,7 @@ const SOFT_RESET = "\x18\x1b7\x1b[?1049l\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l
 const encoder = new TextEncoder();
 
 /**
- * States: "away" (no connection to the worker), "opening", "live", "elsewhere" (another viewer has it), "failed"
+ * States: "away" (no way to the session just now; `error` may say why), "opening", "live", "elsewhere" (another viewer has it), "failed"
  * (refused; `error` says why), "ended" (Enter opens a new shell).
  * Events: "state", "title", "session" (shows another session id now).
  */
@@ -101,7 +101,7 @@ export class TerminalSession extends EventTarget {
   sync(worker) {
     if (["elsewhere", "failed", "ended"].includes(this.state)) return;
     if (this.#connection.status !== "open" || !worker?.connected) {
-      this.#openedAs = this.#channel = null;
+      this.#openedAs = this.#channel = this.error = null;
       this.#setState("away");
       return;
     }
@@ -133,6 +133,7 @@ export class TerminalSession extends EventTarget {
       if (epoch !== this.#epoch || this.#openedAs !== way) return;
       if (error.code === "UNAVAILABLE") {
         this.#openedAs = null;
+        this.error = error;
         this.#setState("away");
         this.#retryTimer = setTimeout(() => this.dispatchEvent(new Event("retry")), RETRY_MS);
       } else {
@@ -157,6 +158,7 @@ export class TerminalSession extends EventTarget {
     this.#isKnown = this.#hasOutput = true;
     this.#acked = answer.offset;
     this.#replayEnd = isNew ? 0 : answer.endOffset;
+    this.error = null;
     this.#channel = answer.channel;
     this.#connection.frameHandlers.set(answer.channel, (offset, data) => this.#output(offset, data));
     this.input.resume(answer.inputOffset);
@@ -241,8 +243,8 @@ export class TerminalSession extends EventTarget {
       if (message.error.code === "RESOURCE_EXHAUSTED" && Number.isInteger(offset)) {
         this.input.rewind(offset); // the program does not read: go on with its next acknowledgement
       } else {
-        this.#note(message.error.message);
-        this.#openedAs = null; // the worker has no such session on this connection: open it again
+        this.error = message.error;
+        this.#openedAs = null; // the worker lost the way to the session: open it again
         this.#setState("away");
         this.#retryTimer = setTimeout(() => this.dispatchEvent(new Event("retry")), RETRY_MS);
       }
