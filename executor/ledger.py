@@ -10,14 +10,21 @@ import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Generic, TypeVar, cast
+from itertools import islice
+from typing import Any, Generic, TypeVar, cast
 
-from protos.errors import Cancelled, Internal, InvalidArgument, Refusal, ResourceExhausted
+from protos.errors import Cancelled, Internal, InvalidArgument, Refusal, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
 KEEP_S = 600.0
 MAX_ENTRIES = 10_000
+MAX_RUNNING = 256
+"""Work under way at one time: each piece may hold two outputs of a megabyte."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""Of answers that are kept for a repeat; beyond, the oldest are forgotten, but not that they were given."""
+_FORGOTTEN_AT_ONCE = 4
+"""Entries looked at by each call, so that no call pays for all."""
 
 _T = TypeVar("_T")
 _P = TypeVar("_P")
@@ -28,11 +35,13 @@ class Work(Generic[_T, _P]):
 
     def __init__(self, fingerprint: str) -> None:
         self.fingerprint = fingerprint
+        self.weight_bytes = 0
         self.ended_at: float | None = None
-        self._ended = asyncio.Event()
+        self.ended = asyncio.Event()
         self._result: _T | None = None
         self._refusal: Refusal | None = None
         self._task: asyncio.Task[None] | None = None
+        self._cancelled_early = False
         self._listeners: list[_Listener[_P]] = []
 
     async def progress(self, step: _P) -> None:
@@ -46,7 +55,7 @@ class Work(Generic[_T, _P]):
         listener = _Listener[_P]()
         self._listeners.append(listener)
         try:
-            while (step := await listener.get(self._ended)) is not None:
+            while (step := await listener.get(self.ended)) is not None:
                 yield step
         finally:
             self._listeners.remove(listener)
@@ -54,19 +63,32 @@ class Work(Generic[_T, _P]):
 
     async def result(self) -> _T:
         """Wait for the answer; raises the `Refusal` that the work ended with. Being cancelled leaves the work alone."""
-        await self._ended.wait()
+        await self.ended.wait()
         if self._refusal is not None:
             raise self._refusal
         return cast("_T", self._result)
 
+    def forget_answer(self) -> None:
+        """Let go of a heavy answer: a repeat is told that the work was done, and it is not run again."""
+        self._result = None
+        self._refusal = Unavailable("This was done, but its answer is no longer kept: ask anew under another id.")
+        self.weight_bytes = 0
+
     def cancel(self) -> bool:
         """Stop the work if it is under way; says whether it was."""
-        return self._task is not None and self._task.cancel()
+        if self.ended.is_set():
+            return False
+        if self._task is None:
+            self._cancelled_early = True
+            return True
+        return self._task.cancel()
 
     async def run(self, job: Callable[["Work[_T, _P]"], Awaitable[_T]], now: Callable[[], float]) -> None:
         """Do the job and keep how it ended; never raises but for the executor's own end."""
         self._task = asyncio.current_task()
         try:
+            if self._cancelled_early:
+                raise Cancelled("Stopped on request.")  # noqa: TRY301 - kept below like any other
             self._result = await job(self)
         except Refusal as refusal:
             self._refusal = refusal
@@ -78,7 +100,7 @@ class Work(Generic[_T, _P]):
         finally:
             self._task = None
             self.ended_at = now()
-            self._ended.set()
+            self.ended.set()
             for listener in self._listeners:
                 listener.wake()
 
@@ -123,8 +145,9 @@ class Ledger:
     def __init__(self, tasks: asyncio.TaskGroup, now: Callable[[], float]) -> None:
         self._tasks = tasks
         self._now = now
-        self._entries: OrderedDict[tuple[str, str], Work[object, object]] = OrderedDict()
-        self.closed = False
+        self._entries: OrderedDict[tuple[str, str], Work[Any, Any]] = OrderedDict()
+        self._running = 0
+        self._kept_bytes = 0
 
     def begin(
         self, tenant: str, request_id: str, fingerprint: str, job: Callable[[Work[_T, _P]], Awaitable[_T]]
@@ -135,16 +158,16 @@ class Ledger:
         """
         self._forget()
         key = (tenant, request_id or uuid.uuid4().hex)
-        known = self._entries.get(key)
-        if known is not None:
+        if known := self._entries.get(key):
             if known.fingerprint != fingerprint:
                 raise InvalidArgument("This id was used for another command: give each command an id of its own.")
-            return cast("Work[_T, _P]", known)
-        if len(self._entries) >= MAX_ENTRIES:
-            raise ResourceExhausted(f"{MAX_ENTRIES} commands are under way; wait for some to end.")
+            return known
+        if self._running >= MAX_RUNNING:
+            raise ResourceExhausted(f"{MAX_RUNNING} commands are under way on this worker; send it again later.")
         work: Work[_T, _P] = Work(fingerprint)
-        self._entries[key] = cast("Work[object, object]", work)
-        self._tasks.create_task(work.run(job, self._now), name=f"work {key[1]}")
+        self._entries[key] = work
+        self._running += 1
+        self._tasks.create_task(self._run(work, job), name=f"work {key[1]}")
         return work
 
     def cancel(self, tenant: str, request_id: str) -> bool:
@@ -153,26 +176,42 @@ class Ledger:
         return work is not None and work.cancel()
 
     async def drain(self, deadline_s: float) -> None:
-        """Wait for work in flight, then cancel what is left and wait for its clean-up."""
+        """Wait for work in flight, then cancel what is left; the task group waits for its clean-up."""
         try:
             async with asyncio.timeout(deadline_s):
                 for work in list(self._entries.values()):
-                    await work._ended.wait()  # noqa: SLF001 - the ledger owns its work
+                    await work.ended.wait()
         except TimeoutError:
             log.warning("work still under way after %.0f s is cancelled", deadline_s)
             for work in self._entries.values():
                 work.cancel()
 
-    def _forget(self) -> None:
-        """Drop ended work that is old, or the oldest ended work where there is no room."""
-        horizon = self._now() - KEEP_S
-        full = len(self._entries) >= MAX_ENTRIES
-        for key, work in list(self._entries.items()) if full else self._oldest():
-            if work.ended_at is not None and (full or work.ended_at < horizon):
-                del self._entries[key]
-                if full:
-                    return
+    async def _run(self, work: Work[_T, _P], job: Callable[[Work[_T, _P]], Awaitable[_T]]) -> None:
+        try:
+            await work.run(job, self._now)
+        finally:
+            self._running -= 1
+            self._kept_bytes += work.weight_bytes
+            self._shed()
 
-    def _oldest(self) -> list[tuple[tuple[str, str], Work[object, object]]]:
-        """Return the first few entries: each call drops at most these, so no call pays for all."""
-        return [entry for entry, _ in zip(self._entries.items(), range(4), strict=False)]
+    def _shed(self) -> None:
+        """Let go of the oldest heavy answers while too many bytes are kept."""
+        for work in self._entries.values():
+            if self._kept_bytes <= MAX_KEPT_BYTES:
+                return
+            if work.ended.is_set() and work.weight_bytes:
+                self._kept_bytes -= work.weight_bytes
+                work.forget_answer()
+
+    def _forget(self) -> None:
+        """Drop ended work that is too old, and the oldest ended work where there is no room for more."""
+        horizon = self._now() - KEEP_S
+        for key, work in list(islice(self._entries.items(), _FORGOTTEN_AT_ONCE)):
+            if work.ended_at is not None and work.ended_at < horizon:
+                self._drop(key)
+        if len(self._entries) >= MAX_ENTRIES:
+            # There is one: fewer run than are kept.
+            self._drop(next(key for key, work in self._entries.items() if work.ended.is_set()))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        self._kept_bytes -= self._entries.pop(key).weight_bytes

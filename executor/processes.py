@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 MARKER_VARIABLE = "CLUSTERCODE_EXEC"
 
 Kind = Literal["exec", "terminal"]
+Scope = Literal["tree", "session"]
 
 KILL_TIMEOUT_S = 15.0
 
@@ -27,11 +28,11 @@ KILL_TIMEOUT_S = 15.0
 # scope "session": the leaders' sessions only, as when a terminal's window is closed: what made itself a session of
 # its own (tmux, a daemon) was meant to outlive the terminal.
 _SCRIPT = r"""
-marker=$1 scope=$2 grace=$3 sessions=' '
+marker=$1 scope=$2 grace=$3 spare=$4 sessions=' '
 stat_of() { { read -r line <"$1/stat"; } 2>/dev/null || return 1; set -- ${line##*) }; parent=$2 session=$4; }
 marked() {
   { env=$(cat "$1/environ"); } 2>/dev/null
-  case $env in *CLUSTERCODE_EXEC="$marker"*) return 0 ;; *) return 1 ;; esac
+  case $env in *CLUSTERCODE_EXEC="$spare"*) return 1 ;; *CLUSTERCODE_EXEC="$marker"*) return 0 ;; *) return 1 ;; esac
 }
 scan() {
   pids=
@@ -60,9 +61,13 @@ exit 1
 """
 
 
+_RUN = secrets.token_hex(4)
+"""Names this executor's run: what carries another name was left by an earlier one."""
+
+
 def new_marker(kind: Kind) -> str:
     """Return a marker no other exec carries."""
-    return f"{kind}-{secrets.token_hex(8)}"
+    return f"{kind}-{_RUN}-{secrets.token_hex(8)}"
 
 
 async def kill_marked(
@@ -70,23 +75,22 @@ async def kill_marked(
     container: str,
     marker: str,
     *,
-    scope: Literal["tree", "session"],
+    scope: Scope,
     user: str = "",
     grace_s: float = 1.0,
+    spare: str = "-",
 ) -> None:
     """Kill the processes of an exec (or of all whose marker starts so): HUP and TERM first, KILL after ``grace_s``.
+
+    Those whose marker starts with ``spare`` are left alone.
 
     Returns when none is left. Raises `Unavailable` when some are, or when the box cannot even start the killer (a
     fork bomb): the box must be stopped then. A box without ``sh`` raises too.
     """
     try:
         async with asyncio.timeout(KILL_TIMEOUT_S + grace_s):
-            code = await _run(
-                engine,
-                container,
-                ["/bin/sh", "-c", _SCRIPT, "sh", marker, scope, str(round(grace_s * 10))],
-                user,
-            )
+            arguments = [marker, scope, str(round(grace_s * 10)), spare]
+            code = await _run(engine, container, ["/bin/sh", "-c", _SCRIPT, "sh", *arguments], user)
     except TimeoutError:
         raise Unavailable("Processes in the DevBox could not be killed in time: stop the DevBox.") from None
     if code != 0:
@@ -96,12 +100,18 @@ async def kill_marked(
         )
 
 
+_LEFTOVERS: tuple[tuple[Kind, Scope], ...] = (("exec", "tree"), ("terminal", "session"))
+
+
 async def reap_leftovers(engine: Engine, container: str) -> None:
-    """Kill what an executor that was killed left behind in a box: nothing can reach those execs any more."""
+    """Kill what an earlier executor left behind in a box: nothing can reach those execs any more.
+
+    What this one has begun meanwhile is spared.
+    """
     for user in ("", "0"):
-        for marker, scope in (("exec-", "tree"), ("terminal-", "session")):
+        for kind, scope in _LEFTOVERS:
             try:
-                await kill_marked(engine, container, marker, scope=scope, user=user)  # type: ignore[arg-type]
+                await kill_marked(engine, container, f"{kind}-", scope=scope, user=user, spare=f"{kind}-{_RUN}-")
             except Refusal as refusal:
                 log.warning("%s: leftovers of an earlier executor: %s", container, refusal.message)
                 return

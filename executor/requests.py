@@ -4,9 +4,9 @@ The executor trusts no caller, so these bounds do not lean on what the gateway c
 """
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from executor.policy import Profile
 from protos import limits
@@ -40,6 +40,10 @@ _OwnLabels = Annotated[
 ]
 
 
+_MAX_SPEC_BYTES = 256 * 1024
+"""All of a DevBox's specification: it lies in the engine's store and in our answers."""
+
+
 class Request(BaseModel):
     """What every request says: for which tenant, and under which id, if any."""
 
@@ -70,6 +74,13 @@ class CreateDevBox(Request):
     writable_paths: Annotated[tuple[_Text, ...], Field(max_length=limits.MAX_LIST_ITEMS)] = ()
     labels: _OwnLabels = {}
     stopped: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        size = len(self.model_dump_json())
+        if size > _MAX_SPEC_BYTES:
+            raise ValueError(f"env, labels and lists take {size} bytes together; at most {_MAX_SPEC_BYTES}")
+        return self
 
     def spec_json(self) -> str:
         """Return the spec in one canonical form: what must be equal for two creations to mean the same DevBox."""
@@ -107,7 +118,7 @@ class ExecDevBox(Request):
     env: _Env = {}
     stdin: Annotated[bytes, Field(max_length=limits.MAX_MESSAGE_BYTES)] = b""
     stream: bool = False
-    max_output_bytes: Annotated[int, Field(ge=1, le=4 * 1024**2)] = 1024**2
+    max_output_bytes: Annotated[int, Field(ge=1, le=1024**2)] = 1024**2
     timeout_ms: Annotated[int, Field(ge=1, le=limits.MAX_TIMEOUT_MS)] = 3600 * 1000
 
 

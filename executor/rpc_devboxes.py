@@ -136,9 +136,10 @@ class DevBoxRpcs(Rpcs):
 
                 box = await self.parts.devboxes.get_running(asked.tenant, asked.devbox_id)
                 env = self.parts.data_dir.secrets(box.id)
-                return await run_command(
-                    self.parts.engine, box.container, asked, env, on_chunk if asked.stream else None
-                )
+                listener = on_chunk if asked.stream else None
+                result = await run_command(self.parts.engine, box.container, asked, env, listener)
+                work.weight_bytes = len(result.stdout) + len(result.stderr)
+                return result
 
             work = self.begin(asked, job)
             async with aclosing(work.steps()) as steps:

@@ -8,7 +8,7 @@ import pytest
 
 from executor import ledger as ledger_module
 from executor.ledger import Ledger, Work
-from protos.errors import Cancelled, Internal, InvalidArgument, NotFound, ResourceExhausted
+from protos.errors import Cancelled, Internal, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 
 
 class Clock:
@@ -151,9 +151,40 @@ async def test_an_answer_is_kept_for_ten_minutes(monkeypatch: pytest.MonkeyPatch
         assert len(ledger._entries) == 3
 
 
+async def test_a_cancel_before_the_work_began_counts() -> None:
+    """It then never begins."""
+    job = Job()
+    async with a_ledger() as ledger:
+        work = ledger.begin("t", "1", "x", job)
+        assert ledger.cancel("t", "1")
+        with pytest.raises(Cancelled):
+            await work.result()
+    assert job.runs == 0
+
+
+async def test_heavy_answers_are_let_go_but_never_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first; a repeat is told that it was done."""
+    monkeypatch.setattr(ledger_module, "MAX_KEPT_BYTES", 250)
+    runs: list[str] = []
+
+    async def heavy(work: Work[str, int]) -> str:
+        runs.append("x")
+        work.weight_bytes = 100
+        return "answer"
+
+    async with a_ledger() as ledger:
+        for request_id in ("1", "2", "3"):
+            await ledger.begin("t", request_id, "x", heavy).result()
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="no longer kept"):
+            await ledger.begin("t", "1", "x", heavy).result()
+        assert await ledger.begin("t", "3", "x", heavy).result() == "answer"
+    assert len(runs) == 3
+
+
 async def test_too_much_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in flight is never forgotten to make room."""
-    monkeypatch.setattr(ledger_module, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(ledger_module, "MAX_RUNNING", 2)
     job = Job()
     async with a_ledger() as ledger:
         for request_id in ("1", "2"):
