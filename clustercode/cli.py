@@ -191,13 +191,26 @@ def gateway(log_level: str, **options: Any) -> None:  # noqa: ANN401 - click's
     default=60.0,
     help="Seconds a program waits for its lost viewer before its oldest output is dropped.",
 )
+@click.option(
+    "--reconcile",
+    type=float,
+    default=30.0,
+    help="Seconds between looks at all DevBoxes, for what the engine did not tell.",
+)
+@click.option(
+    "--build-min-free",
+    envvar="BUILD_MIN_FREE",
+    show_envvar=True,
+    type=int,
+    help="Bytes on the engine's disk without which nothing is built. Unless told: 2 GiB or 5 %, whichever is less.",
+)
 @_data_dir
 @_log_level
 def executor(data_dir: Path, log_level: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Run the executor alone: it owns the container engine and decides what is allowed."""
     logs.set_up("executor", log_level)
     from executor.app import run  # noqa: PLC0415 - a process loads its own part only
-    from executor.config import ExecutorConfig, TerminalLimits  # noqa: PLC0415
+    from executor.config import BuildLimits, EventLimits, ExecutorConfig, TerminalLimits  # noqa: PLC0415
     from executor.policy import Profile  # noqa: PLC0415
 
     config = _config(
@@ -210,6 +223,8 @@ def executor(data_dir: Path, log_level: str, **options: Any) -> None:  # noqa: A
         podman_path=options["podman_path"],
         starts_engine=not options["no_engine_service"],
         terminals=_config(TerminalLimits, grace_s=options["terminal_grace"]),
+        events=_config(EventLimits, reconcile_s=options["reconcile"]),
+        builds=_config(BuildLimits, min_free_bytes=options["build_min_free"]),
     )
     _run(run(config))
 

@@ -4,7 +4,8 @@ Page to console, JSON text frames:
 
 - ``{id, worker, type, payload}``: a command of the published protocol for that worker. The console fills in the
   tenant, makes an id of its own, and answers ``{type: "response", id, ok, payload | error}``, with
-  ``{type: "progress", id, payload}`` before. ``terminal.ack`` and ``terminal.resize`` take no id and get no answer.
+  ``{type: "progress", id, payload}`` before. ``terminal.ack``, ``terminal.resize`` and ``display.ack`` take no id and
+  get no answer.
 - ``{type: "cancel", id}`` stops a command in flight.
 
 Console to page, JSON text frames:
@@ -14,10 +15,12 @@ Console to page, JSON text frames:
   ``connection`` (counts its connections), ``register`` and ``heartbeat`` as it sent them, and ``sessions``:
   ``[{sessionId, devboxId, viewer}]``, ``viewer`` being a page's id, another viewer's name or null.
 - ``{type: "terminal.inputAck" | "terminal.exit" | "terminal.error" | "terminal.taken", worker, sessionId, …}``.
+- ``{type: "display.closed", worker, sessionId, reason}``: a viewer of a display is over; it does not survive a cut.
 - ``{type: "DevBox.event", worker, payload}`` and ``{type: "error", error}`` for what has no id to answer to.
 
 Binary frames in both directions have the layout of `protos.frames`. The console gives each session it opens for a
-page a channel of this connection, in the answer to ``terminal.open``, and passes bytes on as they are.
+page a channel of this connection, in the answer to ``terminal.open`` or ``display.open``, and passes bytes on as they
+are.
 """
 
 import asyncio
@@ -30,6 +33,7 @@ from pydantic_core import to_json
 
 from console.config import TENANT, ConsoleConfig
 from console.outbox import Outbox
+from console.page_display import PageDisplay
 from console.page_terminal import PageTerminal
 from console.registry import Workers
 from console.requests import Requests
@@ -47,6 +51,7 @@ from protos.wire import COMMANDS, DevBoxEvent, Error, Id, RequestId
 
 _MAX_COMMANDS = 64
 _MAX_TERMINALS = 200
+_MAX_DISPLAYS = 20
 
 
 class PageMessage(BaseModel):
@@ -68,7 +73,8 @@ class PageLink:
         self._tasks = tasks
         self._running: dict[str, tuple[WorkerLink, str, asyncio.Task[None]]] = {}
         self._terminals: dict[tuple[str, str], PageTerminal] = {}
-        self._by_channel: dict[int, PageTerminal] = {}
+        self._displays: dict[tuple[str, str], PageDisplay] = {}
+        self._by_channel: dict[int, PageTerminal | PageDisplay] = {}
         self._numbers = itertools.count(1)
 
     def receive(self, text: str) -> None:
@@ -94,11 +100,11 @@ class PageLink:
             self._refuse(message.id, refusal)
 
     def receive_frame(self, frame: bytes) -> None:
-        """Take keystrokes."""
+        """Take keystrokes, or a display's bytes."""
         try:
             _, channel, offset, data = frames.decode(frame)
             if channel not in self._by_channel:
-                raise FailedPrecondition("No terminal is open on this channel.")
+                raise FailedPrecondition("Nothing is open on this channel.")
         except Refusal as refusal:
             self._refuse(None, refusal)
         else:
@@ -115,6 +121,13 @@ class PageLink:
             if terminal is not None:
                 terminal.tell(message.type, message.payload)
             return
+        if message.type == "display.ack":
+            display = self._displays.get((link.id, str(message.payload.get("sessionId"))))
+            if display is not None:
+                display.ack(message.payload.get("offset"))
+            return
+        if message.type == "display.data":
+            raise InvalidArgument("A display's bytes come in binary frames.")
         if message.id is None or message.id in self._running:
             raise InvalidArgument("A command needs an id that no other in flight has.")
         if len(self._running) >= _MAX_COMMANDS:
@@ -131,6 +144,13 @@ class PageLink:
         try:
             if kind == "terminal.open":
                 await self._terminal(link, payload).open(page_request_id, payload)
+                return
+            if kind == "display.open":
+                await self._open_display(link, page_request_id, payload)
+                return
+            if kind == "display.close":
+                self._close_display(link, str(payload.get("sessionId")))
+                self._push({"type": "response", "id": page_request_id, "ok": True, "payload": {}})
                 return
             answer = await link.request(
                 kind,
@@ -160,6 +180,33 @@ class PageLink:
             self._terminals[link.id, session_id] = self._by_channel[channel] = terminal
         return terminal
 
+    async def _open_display(self, link: WorkerLink, page_request_id: str, payload: dict[str, Any]) -> None:
+        """Open a viewer under an id of ours: each is one of its own."""
+        if len(self._displays) >= _MAX_DISPLAYS:
+            raise ResourceExhausted(f"A page looks at {_MAX_DISPLAYS} displays at most: close some.")
+        session_id = payload["sessionId"] = f"v-{uuid4().hex}"
+        channel = next(self._numbers)
+        display = PageDisplay(
+            link,
+            session_id,
+            channel=channel,
+            outbox=self._outbox,
+            push=self._push,
+            on_closed=lambda: self._close_display(link, session_id),
+        )
+        self._displays[link.id, session_id] = self._by_channel[channel] = display
+        try:
+            await display.open(page_request_id, payload)
+        except BaseException:
+            self._close_display(link, session_id)
+            raise
+
+    def _close_display(self, link: WorkerLink, session_id: str) -> None:
+        display = self._displays.pop((link.id, session_id), None)
+        if display is not None:
+            self._by_channel.pop(display.channel, None)
+            display.leave()
+
     def greet(self, config: ConsoleConfig, worker_command: str) -> None:
         """Send what a page must know first."""
         workers = [describe(link) for link in self._workers.all()]
@@ -176,7 +223,10 @@ class PageLink:
             task.cancel()
         for terminal in self._terminals.values():
             terminal.leave()
+        for display in self._displays.values():
+            display.leave()
         self._terminals.clear()
+        self._displays.clear()
         self._by_channel.clear()
 
     # --- `console.workers.Watcher` ----------------------------------------------------------------------------------

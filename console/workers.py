@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json as dump_json
 
 from console.config import TENANT, ConsoleConfig
+from console.displays import Display, Displays, DisplayViewer
 from console.outbox import Outbox
 from console.requests import OnProgress, Request, Requests
 from console.sessions import Session, Sessions, Viewer
@@ -22,6 +23,9 @@ from protos.wire import (
     BadMessage,
     Cancel,
     DevBoxEvent,
+    DisplayClosed,
+    DisplayData,
+    DisplayOpenAnswer,
     ErrorMessage,
     Heartbeat,
     Message,
@@ -58,6 +62,7 @@ class WorkerLink:
         self.since = time.time()  # of the present state, connected or not
         self.connections = 0
         self.sessions = Sessions()
+        self.displays = Displays()
         self.on_event: Callable[[WorkerLink, DevBoxEvent], None] = lambda _link, _event: None
         self._config = config
         self._on_change = on_change
@@ -125,6 +130,28 @@ class WorkerLink:
         request = Requests.new(on_answer=attach, survives=False)
         return await self._ask("terminal.open", payload, timeout_s, Requests.new_id(), request)
 
+    async def open_display(
+        self, payload: dict[str, Any], viewer: DisplayViewer, *, timeout_s: float = 60
+    ) -> dict[str, Any]:
+        """Open a viewer of a DevBox's display; raises `Refusal`. ``opened`` is called before any of its bytes."""
+        session_id = payload.get("sessionId")
+        if not isinstance(session_id, str):
+            raise InvalidArgument("display.open needs a sessionId here.")
+
+        def add(payload: dict[str, Any]) -> None:
+            try:
+                answer = DisplayOpenAnswer.model_validate(payload)
+            except ValidationError:
+                raise Internal("The worker's answer to display.open is none.") from None
+            self.displays.add(Display(answer.session_id, viewer, answer.channel))
+
+        request = Requests.new(on_answer=add, survives=False)
+        try:
+            return await self._ask("display.open", payload, timeout_s, Requests.new_id(), request)
+        except (TimeoutError, DeadlineExceeded, asyncio.CancelledError):
+            self.send("display.close", {"sessionId": session_id})  # it may have been opened nevertheless
+            raise
+
     async def _ask(
         self, kind: str, payload: dict[str, Any], timeout_s: float, request_id: str, request: Request
     ) -> dict[str, Any]:
@@ -168,6 +195,30 @@ class WorkerLink:
         """Tell the worker that output below this offset is drawn."""
         if self._acks:
             self.send("terminal.ack", {"sessionId": session.session_id, "offset": offset})
+
+    def send_display(self, display: Display, data: bytes) -> None:
+        """Send RFB bytes to a display's server."""
+        if self._outbox is None:
+            return
+        for start in range(0, len(data), limits.MAX_CHUNK_BYTES):
+            piece = data[start : start + limits.MAX_CHUNK_BYTES]
+            if self._binary and display.channel is not None:
+                header = frames.encode_header(frames.FrameKind.DISPLAY, display.channel, display.sent_bytes)
+                self._outbox.put_binary(header + piece)
+            else:
+                text = binascii.b2a_base64(piece, newline=False).decode()
+                self.send("display.data", {"sessionId": display.session_id, "data": text})
+            display.sent_bytes += len(piece)
+
+    def ack_display(self, display: Display, offset: int) -> None:
+        """Tell the worker that RFB bytes below this offset are drawn."""
+        if self._acks:
+            self.send("display.ack", {"sessionId": display.session_id, "offset": offset})
+
+    def close_display(self, display: Display) -> None:
+        """End a viewer; safe to call twice."""
+        if self.displays.drop(display):
+            self.send("display.close", {"sessionId": display.session_id})
 
     def leave(self, viewer: Viewer) -> None:
         """Detach a viewer that is gone; its sessions stay open."""
@@ -223,6 +274,7 @@ class WorkerLink:
         self._present.clear()
         self._absent.set()
         self.sessions.connection_lost()
+        self.displays.connection_lost()
         gone = Unavailable("The worker lost its connection before it answered.")
         self._requests.fail(gone, survivors_too=False)
         if len(self._requests):
@@ -260,7 +312,10 @@ class WorkerLink:
         except Refusal as refusal:
             log.warning("worker %s sent a bad frame: %s", self.id, refusal)
             return
-        session = self.sessions.of_channel(channel) if kind is frames.FrameKind.TERMINAL else None
+        if kind is frames.FrameKind.DISPLAY:
+            self.displays.received(channel=channel, data=data)
+            return
+        session = self.sessions.of_channel(channel)
         if session is not None and session.viewer is not None:
             session.viewer.output(session, offset, data)
 
@@ -273,6 +328,19 @@ class WorkerLink:
                 self._on_change(self)
             case DevBoxEvent():
                 self.on_event(self, payload)
+            case DisplayData() | DisplayClosed():
+                self._told_of_display(payload)
+            case TerminalExit() | TerminalOutput() | TerminalInputAck():
+                self._told_of_terminal(payload)
+
+    def _told_of_display(self, payload: DisplayData | DisplayClosed) -> None:
+        if isinstance(payload, DisplayData):
+            self.displays.received(session_id=payload.session_id, data=payload.data)
+        else:
+            self.displays.closed(payload.session_id, payload.reason)
+
+    def _told_of_terminal(self, payload: TerminalExit | TerminalOutput | TerminalInputAck) -> None:
+        match payload:
             case TerminalExit():
                 session = self.sessions.end(payload.session_id)
                 if session is not None and session.viewer is not None:

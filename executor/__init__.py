@@ -11,9 +11,14 @@ no caller. Labels on the engine's objects are its database: a restarted executor
 ``ledger``             a request id runs at most once
 ``devboxes``           DevBoxes: create start stop remove list
 ``exec_command``       run a command and wait for its end
+``setup``              a repository in a box: ``checkout`` is its working copy, ``git`` and ``claude_md`` are pure
 ``sessions``           open terminals, found by id; each is a ``terminal`` with a ``scrollback``
 ``processes``          kill what an exec left in a box
-``engine``             the only import of aiodocker; ``exec_stream`` takes over exec streams beside it
+``images``             list, check, delete; whose an image is
+``build``              images built in turn: ``build_context`` takes uploads, ``containerfile`` and ``context_tar``
+                       check what is built, ``build_leftovers`` removes what is left
+``engine``             the only import of aiodocker; ``exec_stream`` takes over exec streams beside it,
+                       ``engine_images`` has the engine's words for images
 ``engine_service``     find the engine's socket, or run ``podman system service``
 ``data_dir``           the one directory of the host that the executor uses
 =====================  =================================================================================

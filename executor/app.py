@@ -10,17 +10,24 @@ from enum import IntEnum
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from executor.background import Backgrounds
+from executor.build import TIDY_S, Builds
+from executor.build_context import BuildContexts
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
 from executor.devboxes import DevBoxes
+from executor.displays import Displays
 from executor.engine import Engine
 from executor.engine_service import EngineService
+from executor.events import Events
+from executor.images import Images
 from executor.ledger import Ledger
-from executor.policy import check_floor
+from executor.policy import Profile, check_floor
 from executor.processes import reap_leftovers
 from executor.rpc import Parts
 from executor.service import ExecutorService
 from executor.sessions import Sessions
+from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
 from protos.errors import FailedPrecondition, Refusal
 
@@ -80,7 +87,39 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             sessions = Sessions(
                 engine, devboxes, data_dir, ledger, tasks, tenants=config.tenants, limits=config.terminals
             )
-            parts = Parts(config, engine, engine_service, data_dir, devboxes, sessions, ledger)
+            displays = Displays(engine, devboxes, data_dir, tasks, limits=config.displays)
+            setups = Setups(engine, devboxes, data_dir)
+            events = Events(engine, devboxes, config.events)
+            watching = life.create_task(events.run(), name="events")
+            backgrounds = Backgrounds(engine, devboxes, data_dir, tasks)
+            images = Images(engine, devboxes, data_dir.install)
+            contexts = BuildContexts(data_dir.contexts, config.builds)
+            builds = Builds(
+                engine,
+                images,
+                contexts,
+                tasks,
+                install=data_dir.install,
+                limits=config.builds,
+                has_network=config.security_floor is Profile.OPEN,
+            )
+            housekeeping = life.create_task(_keep_house(builds, engine_service), name="housekeeping")
+            parts = Parts(
+                config,
+                engine,
+                engine_service,
+                data_dir,
+                devboxes,
+                sessions,
+                ledger,
+                displays,
+                setups,
+                images,
+                contexts,
+                builds,
+                backgrounds,
+                events,
+            )
             service = ExecutorService(parts)
             healthy = health.aio.HealthServicer()
             pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
@@ -95,9 +134,14 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             service.draining = True
             await _say(healthy, health_pb2.HealthCheckResponse.NOT_SERVING)
             sessions.close_all()
+            displays.close_all()
+            backgrounds.close()
+            events.close()
             await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
         adopting.cancel()
+        housekeeping.cancel()
+        watching.cancel()
         finding.cancel()
     await engine.aclose()
 
@@ -153,6 +197,21 @@ async def _adopt(devboxes: DevBoxes, engine: Engine, engine_service: EngineServi
             log.warning("DevBox %s has profile %s, below the floor of this worker", box.id, box.profile.label)
         if box.state == "running":
             await reap_leftovers(engine, box.container)
+
+
+async def _keep_house(builds: Builds, engine_service: EngineService) -> None:
+    """Remove what builds of an earlier executor left, then now and then what nobody needs any more."""
+    await engine_service.ready(_ENGINE_WAIT_S)
+    recovered = False
+    while True:
+        try:
+            if not recovered:
+                await builds.recover()
+                recovered = True
+            await builds.tidy()
+        except Refusal as refusal:
+            log.warning("leftovers of builds are looked for again later: %s", refusal.message)
+        await asyncio.sleep(TIDY_S if recovered else _ADOPT_AGAIN_S)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -7,6 +7,7 @@
       lock              held while an executor runs; a second one says who holds it
       rpc/              0750, owner executor, group the gateway's
       engine/           socket and working directory of an engine service of ours
+      contexts/         0700, build contexts that are being sent or built from
       secrets/          0600 files, one a DevBox: the environment that never reaches the engine's store
 """
 
@@ -30,6 +31,7 @@ class DataDir:
         self.root = root
         self.rpc = root / "rpc"
         self.engine = root / "engine"
+        self.contexts = root / "contexts"
         self._secrets = root / "secrets"
         for path in (self.rpc / "executor.sock", self.engine / "podman.sock"):
             if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
@@ -39,8 +41,9 @@ class DataDir:
                 )
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory, mode in ((self.rpc, 0o750), (self.engine, 0o700), (self._secrets, 0o700)):
-                directory.mkdir(mode=mode, exist_ok=True)
+            self.rpc.mkdir(mode=0o750, exist_ok=True)
+            for directory in (self.engine, self.contexts, self._secrets):
+                directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise FailedPrecondition(f"DATA_DIR {root} cannot be used: {error.strerror}.") from None
         self.install = self._read_install()

@@ -1,6 +1,7 @@
 """DevBoxes: create, start, stop, remove, list. Labels on the engine's objects are the only database.
 
-A DevBox is a container ``clustercode-<id>`` and a volume ``clustercode-<id>-workspace`` mounted at ``/workspace``.
+A DevBox is a container ``clustercode-<id>`` and two volumes: ``clustercode-<id>-workspace`` mounted at
+``/workspace``, and ``clustercode-<id>-state`` for what its background commands are (`executor.background`).
 Everything else about it is read from the engine at each call.
 """
 
@@ -8,23 +9,27 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from executor import oom_kills
 from executor.data_dir import DataDir
 from executor.engine import Engine
 from executor.policy import BoxOptions, Limits, Profile, box_options, check_company, check_floor, check_tenant
 from executor.requests import CreateDevBox, RemoveDevBox, StartDevBox, StopDevBox
+from executor.watchlist import Sighting, Watchlist
 from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal
 
 log = logging.getLogger(__name__)
 
 PREFIX = "io.clustercode."
 WORKSPACE = "/workspace"
+STATE = "/var/lib/clustercode"
 _REMEMBERED = 1000
 _INSPECTS_AT_ONCE = 8
 _TICK_S = 0.25
@@ -50,6 +55,12 @@ class DevBox:
     exit_code: int | None
     labels: dict[str, str]
     spec: str
+    has_state: bool = False
+    """Whether it has the second volume; those of an earlier version have not."""
+    pid: int = 0
+    """Of its main process, in the engine's pid namespace; 0: it does not run."""
+    oom_killed: bool = False
+    """The engine says that its main process ended for want of memory."""
 
     @property
     def container(self) -> str:
@@ -67,6 +78,17 @@ def workspace_name(devbox_id: str) -> str:
     return f"clustercode-{devbox_id}-workspace"
 
 
+def volume_names(devbox_id: str) -> dict[str, str]:
+    """Return all volumes of a DevBox, with the paths they are mounted at."""
+    return {workspace_name(devbox_id): WORKSPACE, f"clustercode-{devbox_id}-state": STATE}
+
+
+def devbox_id_of(container: str) -> str | None:
+    """Return the id of the DevBox whose container has this name; None where it can be no DevBox's."""
+    found = re.fullmatch(r"clustercode-([0-9a-f]{12})", container)
+    return found and found[1]
+
+
 class DevBoxes:
     """All DevBoxes of this worker. Each call checks the tenant and reads the owner from the labels."""
 
@@ -79,6 +101,8 @@ class DevBoxes:
         self._naming = asyncio.Lock()
         # A removed DevBox may be removed again: the answer is kept for the last thousand.
         self._removed: OrderedDict[tuple[str, str], DevBox] = OrderedDict()
+        self.watchlist = Watchlist()
+        """Is told what is done here, so that it is no event."""
 
     async def create(self, request: CreateDevBox, on_progress: OnProgress) -> DevBox:
         """Create a DevBox, or answer with the one of this name and spec. A half-failed creation leaves nothing."""
@@ -95,7 +119,7 @@ class DevBoxes:
         spec = hashlib.sha256(request.spec_json().encode()).hexdigest()
         # Looked at twice: before a long pull, and again under the lock.
         await self._same_name(request, spec)
-        await self._ensure_image(request.image, on_progress)
+        await self._ensure_image(request.tenant, request.image, on_progress)
         async with self._naming:
             existing = await self._same_name(request, spec)
             if existing is None:
@@ -114,14 +138,16 @@ class DevBoxes:
         if box.state == "paused":
             raise FailedPrecondition(f"{box.name} was paused on the machine itself; its operator must unpause it.")
         check_floor(box.profile, self._floor)
+        self.watchlist.starting(box.id)
         await self._engine.start(box.container)
-        return await self.get(request.tenant, request.devbox_id)
+        return self._started(await self.get(request.tenant, request.devbox_id))
 
     async def stop(self, request: StopDevBox) -> DevBox:
         """Stop a DevBox; one that is stopped stays as it is."""
         box = await self.get(request.tenant, request.devbox_id)
         if box.state in ("running", "paused"):
-            await self._engine.stop(box.container, request.timeout_s)
+            with self._no_event(box.id, self.watchlist.stopping):
+                await self._engine.stop(box.container, request.timeout_s)
         return await self.get(request.tenant, request.devbox_id)
 
     async def remove(self, request: RemoveDevBox) -> DevBox:
@@ -136,9 +162,11 @@ class DevBoxes:
             raise
         if box.state in ("running", "paused") and not request.force:
             raise FailedPrecondition(f"{box.name} is {box.state}: stop it first, or remove it with force.")
-        await self._engine.remove(box.container)
+        with self._no_event(box.id, self.watchlist.removing):
+            await self._engine.remove(box.container)
         if not request.keep_volumes:
-            await self._engine.remove_volume(workspace_name(box.id))
+            for volume in volume_names(box.id):
+                await self._engine.remove_volume(volume)
         self._data_dir.forget_secrets(box.id)
         box = replace(box, state="removing")
         self._removed[key] = box
@@ -182,6 +210,33 @@ class DevBoxes:
         self._data_dir.keep_only_secrets_of({box.id for box in boxes})
         return boxes
 
+    async def find(self, devbox_id: str) -> DevBox:
+        """Return a DevBox of this installation, whoever owns it; raises `NotFound`."""
+        box = _devbox(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
+        if box is None or box.tenant not in self._tenants:
+            raise NotFound(f"There is no DevBox {devbox_id}.")
+        return box
+
+    @property
+    def label(self) -> str:
+        """The label (``key=value``) that all of this installation carry."""
+        return f"{PREFIX}install={self._data_dir.install}"
+
+    def _started(self, box: DevBox) -> DevBox:
+        self.watchlist.started(sighting(box))
+        return box
+
+    @contextmanager
+    def _no_event(self, devbox_id: str, note: Callable[[str], None]) -> Iterator[None]:
+        """Do something to a DevBox that is no event; if it fails, what happens then is one again."""
+        note(devbox_id)
+        try:
+            yield
+        except Refusal:
+            self.watchlist.not_done(devbox_id)
+            raise
+        self.watchlist.stopped(devbox_id)
+
     async def _all(self, *labels: str) -> list[DevBox]:
         """Return the DevBoxes of this installation, whoever owns them."""
         names = await self._engine.list_names([f"{PREFIX}install={self._data_dir.install}", *labels])
@@ -216,13 +271,17 @@ class DevBoxes:
                 )
         return None
 
-    async def _ensure_image(self, image: str, on_progress: OnProgress) -> None:
+    async def _ensure_image(self, tenant: str, image: str, on_progress: OnProgress) -> None:
+        absent = NotFound(f"The image {image} is not on this worker: build it first (image.build).")
         try:
-            await self._engine.image_labels(image)
-            return
+            labels = await self._engine.image_labels(image)
         except NotFound:
             if image.startswith("localhost/"):  # never on a registry; Podman would try for seconds
-                raise NotFound(f"The image {image} is not on this worker: build it first (image.build).") from None
+                raise absent from None
+        else:
+            if labels.get(f"{PREFIX}tenant", tenant) != tenant:
+                raise absent  # another tenant built it: to this one it is not there
+            return
         await on_progress(f"Pulling {image}", None)
         last_tick = 0.0
         async with aclosing(self._engine.pull(image)) as steps:
@@ -249,7 +308,8 @@ class DevBoxes:
         labels = {PREFIX + key: value for key, value in labels.items()}
         async with self._undone_on_failure(devbox_id):
             self._data_dir.keep_secrets(devbox_id, request.secret_env)
-            await self._engine.create_volume(workspace_name(devbox_id), labels)
+            for volume in volume_names(devbox_id):
+                await self._engine.create_volume(volume, labels)
             await self._engine.create_container(
                 container_name(devbox_id),
                 image=request.image,
@@ -257,14 +317,14 @@ class DevBoxes:
                 env=request.env,
                 hostname=request.name,
                 options=options,
-                volumes={workspace_name(devbox_id): WORKSPACE},
+                volumes=volume_names(devbox_id),
             )
             return await self.get(request.tenant, devbox_id)
 
     async def _first_start(self, box: DevBox) -> DevBox:
         async with self._undone_on_failure(box.id):
             await self._engine.start(box.container)
-            return await self.get(box.tenant, box.id)
+            return self._started(await self.get(box.tenant, box.id))
 
     @asynccontextmanager
     async def _undone_on_failure(self, devbox_id: str) -> AsyncIterator[None]:
@@ -272,19 +332,38 @@ class DevBoxes:
         try:
             yield
         except BaseException:
+            self.watchlist.removing(devbox_id)
             try:
                 await self._engine.remove(container_name(devbox_id))
-                await self._engine.remove_volume(workspace_name(devbox_id))
+                for volume in volume_names(devbox_id):
+                    await self._engine.remove_volume(volume)
             except Refusal as refusal:
                 log.error("DevBox %s is left half made: %s", devbox_id, refusal.message)  # noqa: TRY400 - no traceback wanted
             self._data_dir.forget_secrets(devbox_id)
             raise
 
 
+def sighting(box: DevBox) -> Sighting:
+    """Return what counts of a DevBox that was looked at."""
+    running = box.state in ("running", "paused")
+    return Sighting(
+        devbox_id=box.id,
+        tenant=box.tenant,
+        running=running,
+        started_at=box.started_at,
+        exit_code=box.exit_code,
+        oom_killed=box.oom_killed,
+        oom_kills=oom_kills.count(box.pid) if running else None,
+    )
+
+
 def _devbox(container: dict[str, Any], install: str) -> DevBox | None:
     """Read a DevBox from what the engine says of its container; None if it is not one of this installation."""
     labels = container["Config"].get("Labels") or {}
     if labels.get(f"{PREFIX}managed") != "true" or labels.get(f"{PREFIX}install") != install:
+        return None
+    # Containers inherit their image's labels, which anybody may have written; the name is the executor's alone.
+    if container["Name"].removeprefix("/") != container_name(labels.get(f"{PREFIX}devbox", "")):
         return None
     state = container["State"]
     status = state["Status"]
@@ -309,4 +388,7 @@ def _devbox(container: dict[str, Any], install: str) -> DevBox | None:
         exit_code=state["ExitCode"] if status in ("exited", "stopped", "dead") else None,
         labels=json.loads(labels.get(f"{PREFIX}labels") or "{}"),
         spec=labels[f"{PREFIX}spec"],
+        has_state=any(mount.get("Destination") == STATE for mount in container.get("Mounts") or ()),
+        pid=int(state.get("Pid") or 0),
+        oom_killed=bool(state.get("OOMKilled")),
     )

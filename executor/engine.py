@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import aiodocker
 import aiohttp
@@ -27,6 +27,9 @@ API_VERSION = "v1.41"
 
 CALL_TIMEOUT_S = 30.0
 PULL_TIMEOUT_S = 3600.0
+_MAX_ENGINE_LINE_BYTES = 4 * 1024 * 1024
+_NOT_CONNECTED = 900
+"""What aiodocker makes of a connection that nobody takes."""
 
 EngineKind = Literal["podman", "docker"]
 
@@ -46,6 +49,14 @@ class PullStep:
 
     message: str
     fraction: float | None
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Something happened to a container, as the engine tells: ``action`` is "die", "oom", "remove" and the like."""
+
+    container: str
+    action: str
 
 
 class Engine:
@@ -154,6 +165,26 @@ class Engine:
         except NotFound:
             pass
 
+    async def events(self, label: str) -> AsyncGenerator[Hint, None]:
+        """Yield what the engine tells of containers with this label (``key=value``), from now on; may end at any time.
+
+        Without a deadline, for nothing may happen for days: whoever asks does not rely on it.
+        """
+        filters = json.dumps({"type": ["container"], "label": [label]})
+        params = {"stream": "true", "filters": filters}
+        async with self._call(None) as docker, docker._query("events", params=params, timeout=None) as response:  # noqa: SLF001
+            try:
+                pending = b""
+                async for data in response.content.iter_any():
+                    *lines, pending = (pending + data).split(b"\n")
+                    if len(pending) > _MAX_ENGINE_LINE_BYTES:
+                        raise Internal("The container engine sends a message without end.")
+                    for line in lines:
+                        if (hint := _hint(line)) is not None:
+                            yield hint
+            finally:
+                response.close()
+
     # --- images ---------------------------------------------------------------------------------------------
 
     async def image_labels(self, image: str) -> dict[str, str]:
@@ -181,6 +212,45 @@ class Engine:
             raise Unavailable(f"The pull of {image} did not end within {PULL_TIMEOUT_S / 60:.0f} minutes.") from None
         except (NotFound, Internal, InvalidArgument) as refusal:
             raise NotFound(f"The image {image} is not on this worker and cannot be pulled: {refusal.message}") from None
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: object = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Any:  # noqa: ANN401 - whatever the engine answers
+        """Make one call of the engine's API that aiodocker has no words for; `executor.engine_images` has them."""
+        async with self._call(timeout_s) as docker:
+            return await docker._query_json(path, method, params=params, data=body)  # noqa: SLF001
+
+    async def post_tar(
+        self, path: str, *, params: Mapping[str, str | int], body: BinaryIO
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Send an archive and yield what the engine tells of it, message by message, without a deadline of its own.
+
+        Closing the iterator closes the connection, by which engines know that nobody waits any more.
+        """
+        async with self._call(None) as docker:
+            headers = {"Content-Type": "application/x-tar"}
+            async with docker._query(  # noqa: SLF001
+                path, "POST", params=params, data=body, headers=headers, timeout=None
+            ) as response:
+                try:
+                    pending = b""
+                    async for data in response.content.iter_any():
+                        *lines, pending = (pending + data).split(b"\n")
+                        for line in lines:
+                            if line.strip():
+                                yield json.loads(line)
+                        if len(pending) > _MAX_ENGINE_LINE_BYTES:
+                            raise Internal("The container engine sends a message without end.")
+                    if pending.strip():
+                        yield json.loads(pending)
+                finally:
+                    response.close()
 
     # --- execs ----------------------------------------------------------------------------------------------
 
@@ -248,9 +318,20 @@ class Engine:
             ) from None
 
 
+def _hint(line: bytes) -> Hint | None:
+    """Read one of the engine's events; None for what is none of a container."""
+    try:
+        told = json.loads(line)
+        return Hint(str(told["Actor"]["Attributes"]["name"]), str(told["Action"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _refusal(error: aiodocker.DockerError) -> Exception:
     """Return our form of an engine's error."""
     message = str(error.message).strip()[:1000]
+    if error.status == _NOT_CONNECTED:
+        return Unavailable("The container engine does not answer. Is it running?")
     kinds = {400: InvalidArgument, 404: NotFound, 409: FailedPrecondition}
     if "catatonit" in message or "podman-init" in message or "docker-init" in message:
         return FailedPrecondition(f"The engine has no init program: install the package catatonit. ({message})")

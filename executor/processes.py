@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 MARKER_VARIABLE = "CLUSTERCODE_EXEC"
 
-Kind = Literal["exec", "terminal"]
+Kind = Literal["exec", "terminal", "display", "viewer"]
 Scope = Literal["tree", "session"]
 
 KILL_TIMEOUT_S = 15.0
@@ -100,7 +100,7 @@ async def kill_marked(
         )
 
 
-_LEFTOVERS: tuple[tuple[Kind, Scope], ...] = (("exec", "tree"), ("terminal", "session"))
+_LEFTOVERS: tuple[tuple[Kind, Scope], ...] = (("exec", "tree"), ("terminal", "session"), ("viewer", "tree"))
 
 
 async def reap_leftovers(engine: Engine, container: str) -> None:

@@ -9,14 +9,21 @@ import grpc
 from pydantic import BaseModel, ValidationError
 
 from executor import requests
+from executor.background import Backgrounds
+from executor.build import Builds
+from executor.build_context import BuildContexts
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
 from executor.devboxes import DevBoxes
+from executor.displays import Displays
 from executor.engine import Engine
 from executor.engine_service import EngineService
+from executor.events import Events
+from executor.images import Images
 from executor.ledger import Ledger, Work
 from executor.policy import check_tenant
 from executor.sessions import Sessions
+from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
 from protos.errors import ErrorCode, Refusal, Unavailable
 
@@ -40,6 +47,13 @@ class Parts:
     devboxes: DevBoxes
     sessions: Sessions
     ledger: Ledger
+    displays: Displays
+    setups: Setups
+    images: Images
+    contexts: BuildContexts
+    builds: Builds
+    backgrounds: Backgrounds
+    events: Events
 
 
 class Rpcs(pb_grpc.ExecutorServiceServicer):

@@ -1,10 +1,11 @@
 """RPCs of DevBoxes: unpack, call, pack."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
 
 from executor import requests
+from executor.background import BackgroundCommand
 from executor.devboxes import DevBox
 from executor.exec_command import ExecResult, run_command
 from executor.ledger import Work
@@ -108,7 +109,8 @@ class DevBoxRpcs(Rpcs):
         """List DevBoxes."""
         async with refusing(context):
             boxes = await self.parts.devboxes.list_boxes(request.tenant_id)
-            return pb.ListDevBoxesResponse(devboxes=map(self._packed, boxes))
+            background = await self.parts.backgrounds.of(boxes)
+            return pb.ListDevBoxesResponse(devboxes=[self._packed(box, background.get(box.id, ())) for box in boxes])
 
     async def ExecDevBox(  # noqa: N802
         self, request: pb.ExecDevBoxRequest, context: Context
@@ -157,7 +159,7 @@ class DevBoxRpcs(Rpcs):
                 )
             )
 
-    def _packed(self, box: DevBox) -> pb.DevBox:
+    def _packed(self, box: DevBox, background: Sequence[BackgroundCommand] = ()) -> pb.DevBox:
         return pb.DevBox(
             id=box.id,
             name=box.name,
@@ -172,6 +174,17 @@ class DevBoxRpcs(Rpcs):
             started_at=box.started_at,
             exit_code=box.exit_code,
             labels=box.labels,
+            background=[
+                pb.Background(
+                    background_id=command.id,
+                    command=command.command,
+                    running=command.running,
+                    exit_code=command.exit_code,
+                    started_at=command.started_at,
+                    output_bytes=command.output_bytes,
+                )
+                for command in background
+            ],
         )
 
 

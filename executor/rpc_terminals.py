@@ -79,6 +79,7 @@ class TerminalRpcs(Rpcs):
                 user=request.user,
                 workdir=request.workdir,
                 env=dict(request.env),
+                persistent=request.persistent,
                 from_offset=request.from_offset if request.HasField("from_offset") else None,
                 window_bytes=request.window_bytes or None,
             )

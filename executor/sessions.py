@@ -2,6 +2,9 @@
 
 A session belongs to the tenant that opened it. It lives until its program ends, it is closed, its DevBox stops, or
 nobody has looked at it for a day; an ended one is kept until its viewer has fetched the rest, at most ten minutes.
+
+One with a persistent shell (`executor.persistent`) looks at that shell: closing the session ends the shell too; however
+else the session ends, the shell lives on and is found by its name.
 """
 
 import asyncio
@@ -9,6 +12,7 @@ import logging
 import secrets
 from weakref import WeakValueDictionary
 
+from executor import persistent
 from executor.config import TerminalLimits
 from executor.data_dir import DataDir
 from executor.devboxes import DevBox, DevBoxes
@@ -35,6 +39,8 @@ class Session:
         self.terminal = terminal
         self.container = box.container
         self.user = request.user
+        self.request = request
+        self.closed = False
         self.marker = new_marker("terminal")
         self.exec_id = ""
         self.size = (request.cols, request.rows)
@@ -80,6 +86,8 @@ class Sessions:
         check_tenant(request.tenant, self._tenants)
         if request.session_id:
             resumed, session_id = await self._ensure(request.session_id, request)
+        elif (known := self._persistent(request)) is not None:
+            resumed, session_id = True, known
         else:
             resumed, session_id = False, await self._begin(request)
         session = self._of(session_id, request.tenant)
@@ -114,6 +122,7 @@ class Sessions:
     def close(self, session_id: str) -> None:
         """End a session and its processes. Safe to repeat."""
         if session := self._sessions.get(session_id):
+            session.closed = True
             session.end_wanted.set()
 
     def close_all(self) -> None:
@@ -130,6 +139,20 @@ class Sessions:
         if session is None or session.terminal.tenant != tenant:
             raise NotFound(f"There is no session {session_id}.")
         return session
+
+    def _persistent(self, request: OpenTerminal) -> str | None:
+        """Return the id of the session that looks at the persistent shell asked for."""
+        for session_id, session in self._sessions.items():
+            asked = session.request
+            if (
+                request.persistent
+                and (asked.tenant, asked.devbox_id, asked.user, asked.persistent)
+                == (request.tenant, request.devbox_id, request.user, request.persistent)
+                and session.exec_id  # else it is being opened, and may yet fail
+                and not (session.terminal.ended_event.is_set() or session.end_wanted.is_set())
+            ):
+                return session_id
+        return None
 
     async def _ensure(self, session_id: str, request: OpenTerminal) -> tuple[bool, str]:
         """Return (whether the session was there, its id), creating it if it was not."""
@@ -166,10 +189,14 @@ class Sessions:
         session = Session(terminal, box, request)
         # Taken before the first wait, so that the bound above holds however many open at once.
         self._sessions[session_id] = session
+        argv = request.argv or _SHELL
         try:
+            if request.persistent:
+                await persistent.check(self._engine, box, request)
+                argv = persistent.command(request.persistent, argv)
             session.exec_id = await self._engine.create_exec(
                 box.container,
-                request.argv or _SHELL,
+                argv,
                 env={
                     **_ENVIRONMENT,
                     **self._data_dir.secrets(box.id),
@@ -242,6 +269,8 @@ class Sessions:
         """End the session's processes; what cannot be killed is logged and dies with its DevBox."""
         terminal = session.terminal
         try:
+            if session.closed and session.request.persistent:
+                await persistent.end(self._engine, session.container, session.request)
             await kill_marked(self._engine, session.container, session.marker, scope="session", user=session.user)
             async with asyncio.timeout(_END_TIMEOUT_S):
                 await terminal.ended_event.wait()

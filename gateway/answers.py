@@ -48,6 +48,18 @@ def devbox(box: pb.DevBox) -> wire.DevBox:
         exit_code=box.exit_code if box.HasField("exit_code") else None,
         labels=dict(box.labels),
         missing_limits=list(box.missing_limits) or None,
+        background=[_background(command) for command in box.background] or None,
+    )
+
+
+def _background(command: pb.Background) -> wire.Background:
+    return wire.Background(
+        background_id=command.background_id,
+        command=command.command,
+        running=command.running,
+        exit_code=command.exit_code if command.HasField("exit_code") else None,
+        started_at=command.started_at,
+        output_bytes=command.output_bytes,
     )
 
 

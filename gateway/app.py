@@ -12,18 +12,20 @@ from functools import partial
 
 from websockets.exceptions import ConnectionClosed
 
-from gateway import heartbeat
+from gateway import events, heartbeat
 from gateway.backoff import Backoff, Ending
 from gateway.commands import Commands
 from gateway.config import GatewayConfig
 from gateway.connection import CLOSE_GOING_AWAY, Connection, DialError, close_codes, dial
 from gateway.credentials import Token
 from gateway.dispatch import Dispatch
+from gateway.displays import Displays
 from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, TokenRefused
 from gateway.executor_client import ExecutorClient
 from gateway.faults import report
 from gateway.in_flight import InFlight
 from gateway.machine import Machine
+from gateway.open_sessions import OpenSessions
 from gateway.outbox import Outbox
 from gateway.session import SessionMemory
 from gateway.terminals import Terminals
@@ -75,6 +77,7 @@ async def _run(config: GatewayConfig) -> ExitCode:
             async with asyncio.TaskGroup() as tasks:
                 gateway = Gateway(config, token, executor, tasks)
                 serving = tasks.create_task(gateway.stay_connected(), name="connection")
+                tasks.create_task(gateway.forward_events(), name="events")
                 with _signals() as (stop, stop_now):
                     await stop.wait()
                     log.info("Stopping: %d commands under way", gateway.dispatch.running)
@@ -141,6 +144,10 @@ class Gateway:
             log.info("Dialing again in %.1f s", delay_s)
             await asyncio.sleep(delay_s)
 
+    async def forward_events(self) -> None:
+        """Send what happens to DevBoxes by itself, on this connection or the next. Never returns."""
+        await events.forward(self._executor, self._uplink)
+
     async def _attempt(self) -> Ending:
         log.info("Dialing %s", self._config.orchestrator)
         try:
@@ -161,6 +168,8 @@ class Gateway:
         now = asyncio.get_running_loop().time
         registered_at: float | None = None
         codes: frozenset[int] = frozenset()
+        channels = itertools.count(1)
+        displays: Displays | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 terminals = Terminals(
@@ -170,8 +179,19 @@ class Gateway:
                     uplink=self._uplink,
                     memory=self._memory,
                     in_flight=self._in_flight,
+                    channels=channels,
                     window_bytes=self._config.window_bytes,
                 )
+                displays = Displays(
+                    connection,
+                    tasks,
+                    executor=self._executor,
+                    uplink=self._uplink,
+                    in_flight=self._in_flight,
+                    channels=channels,
+                    window_bytes=self._config.window_bytes,
+                )
+                sessions = OpenSessions(connection, terminals, displays)
                 await self._register(connection)
                 registered_at = now()
                 await self._uplink.open(connection)
@@ -181,12 +201,14 @@ class Gateway:
                 tasks.create_task(terminals.acknowledge_input(), name="input acknowledgements")
                 tasks.create_task(_probe_after_sleep(connection), name="sleep check")
                 tasks.create_task(_resume(connection, terminals, answered), name="resume")
-                await self._read(connection, terminals, answered)
+                await self._read(connection, sessions, answered)
         except* ConnectionClosed as closed:
             first = closed.exceptions[0]
             if isinstance(first, ConnectionClosed):  # always: these are no nested groups
                 codes = close_codes(first)
                 log.warning("The connection ended: %s", first)
+        if displays is not None:
+            await displays.tell_lost()
         return Ending(registered_s=now() - registered_at if registered_at is not None else 0.0, close_codes=codes)
 
     async def _register(self, connection: Connection) -> None:
@@ -211,7 +233,7 @@ class Gateway:
         await connection.send(wire.to_json("worker.heartbeat", payload))
         await connection.flush_marks()
 
-    async def _read(self, connection: Connection, terminals: Terminals, answered: asyncio.Event) -> None:
+    async def _read(self, connection: Connection, sessions: OpenSessions, answered: asyncio.Event) -> None:
         """Read until the connection closes, in order; raises `ConnectionClosed`."""
         for count in itertools.count(1):
             message = await connection.receive()
@@ -219,9 +241,9 @@ class Gateway:
                 await asyncio.sleep(0)  # One read of the socket may hold thousands of messages: let others run.
             try:
                 if isinstance(message, bytes):
-                    await terminals.frame(message)
+                    await sessions.frame(message)
                     continue
-                registered = await self.dispatch.receive(message, connection, terminals)
+                registered = await self.dispatch.receive(message, connection, sessions)
             except ConnectionClosed:
                 raise
             except Exception as error:  # noqa: BLE001 - a defect in one message ends that message and nothing else

@@ -4,11 +4,13 @@ Policy is the executor's: here fields change their names and nothing else.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
 
-from gateway import answers
+from gateway import answers, commands_setup
+from gateway.commands_background import BackgroundCommands
+from gateway.commands_images import ImageCommands
 from gateway.executor_client import ExecutorClient
+from gateway.reporter import Handler, Reporter
+from gateway.shell import argv
 from protos import executor_pb2 as pb
 from protos import wire
 from protos.errors import Internal, Unimplemented
@@ -17,25 +19,12 @@ DEFAULT_MAX_OUTPUT_BYTES = 256 * 1024
 """Of each output stream of an exec, where the request names no other: both fit one message, as base64 too."""
 
 
-class Reporter(Protocol):
-    """Sends the progress of one request."""
-
-    async def step(self, progress: wire.StepProgress) -> None:
-        """Tell of a step."""
-
-    async def output(self, progress: wire.ExecProgress, size: int) -> None:
-        """Send ``size`` bytes of output, as fast as they are read."""
-
-
-Handler = Callable[[Any, str, Reporter], Awaitable[wire.Payload]]
-"""Takes a payload of its class, the request's id (or "") and where progress goes; returns the answer's payload."""
-
-
 class Commands:
     """The commands that are one call of the executor and outlive the connection they came on."""
 
     def __init__(self, executor: ExecutorClient) -> None:
         self._executor = executor
+        self._background = BackgroundCommands(executor)
         self.handlers: dict[type[wire.Payload], Handler] = {
             wire.DevBoxCreate: self._create,
             wire.DevBoxStart: self._start,
@@ -44,10 +33,15 @@ class Commands:
             wire.DevBoxList: self._list,
             wire.DevBoxListAll: self._list_all,
             wire.DevBoxExec: self._exec,
+            **commands_setup.handlers(executor),
+            **ImageCommands(executor).handlers,
+            **self._background.handlers,
         }
 
     async def cancel(self, tenant_id: str, request_id: str) -> bool:
         """Stop work in flight; return whether there was any."""
+        if self._background.cancel(tenant_id, request_id):
+            return True
         return await self._executor.cancel(pb.CancelWorkRequest(tenant_id=tenant_id, request_id=request_id))
 
     async def _create(self, payload: wire.DevBoxCreate, request_id: str, reporter: Reporter) -> wire.DevBoxAnswer:
@@ -129,11 +123,6 @@ class Commands:
                 else:
                     return answers.exec_answer(event.result, as_base64=payload.encoding == "base64")
         raise Internal("The executor ended the command without a result; it may have run.")
-
-
-def argv(command: list[str] | str) -> list[str]:
-    """Return a command as program and arguments: a string is for the box's shell."""
-    return ["/bin/sh", "-c", command] if isinstance(command, str) else command
 
 
 def not_yet(kind: str) -> Unimplemented:

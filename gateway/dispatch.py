@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.commands import Commands, Handler, not_yet
+from gateway.commands import Commands, not_yet
 from gateway.connection import Connection
 from gateway.faults import report
 from gateway.in_flight import InFlight
-from gateway.terminals import Terminals
+from gateway.open_sessions import OpenSessions
+from gateway.reporter import Handler
 from gateway.uplink import Uplink
 from protos import limits, wire
 from protos.errors import Internal, InvalidArgument, NotFound, Refusal, ResourceExhausted, Unavailable
@@ -22,11 +23,14 @@ MAX_IN_FLIGHT = 256
 UNREAD_PROGRESS_BYTES = 128 * 1024
 """Output of one exec sent as progress before we wait until the orchestrator has read it."""
 
-SESSION_HANDLERS: Final[dict[type[wire.Payload], Callable[[Terminals, Any], None]]] = {
-    wire.TerminalInput: Terminals.input,
-    wire.TerminalResize: Terminals.resize,
-    wire.TerminalAck: Terminals.ack,
-    wire.TerminalClose: Terminals.close,
+SESSION_HANDLERS: Final[dict[type[wire.Payload], Callable[[OpenSessions, Any], None]]] = {
+    wire.TerminalInput: lambda sessions, payload: sessions.terminals.input(payload),
+    wire.TerminalResize: lambda sessions, payload: sessions.terminals.resize(payload),
+    wire.TerminalAck: lambda sessions, payload: sessions.terminals.ack(payload),
+    wire.TerminalClose: lambda sessions, payload: sessions.terminals.close(payload),
+    wire.DisplayData: lambda sessions, payload: sessions.displays.input(payload),
+    wire.DisplayAck: lambda sessions, payload: sessions.displays.ack(payload),
+    wire.DisplayClose: lambda sessions, payload: sessions.displays.close(payload),
 }
 """Messages of open sessions: handled in order of arrival, without waiting for anything."""
 
@@ -47,7 +51,7 @@ class Dispatch:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def receive(self, text: str, connection: Connection, terminals: Terminals) -> wire.Registered | None:
+    async def receive(self, text: str, connection: Connection, sessions: OpenSessions) -> wire.Registered | None:
         """Act on one text frame; returns what only the connection itself can act on."""
         try:
             message = wire.parse_from_orchestrator(text)
@@ -62,25 +66,29 @@ class Dispatch:
         try:
             session_handler = SESSION_HANDLERS.get(type(payload))
             if session_handler is not None:
-                session_handler(terminals, payload)
+                session_handler(sessions, payload)
                 if message.id is not None:
                     await connection.send(wire.answer_json(message.id, None))
             else:
-                self._begin(message, terminals)
+                self._begin(message, sessions)
         except Refusal as refusal:
             await _refuse(connection, refusal, message.id, getattr(payload, "session_id", None))
         return None
 
-    def _begin(self, message: wire.Message, terminals: Terminals) -> None:
+    def _begin(self, message: wire.Message, sessions: OpenSessions) -> None:
         payload = message.payload
         if isinstance(payload, wire.Cancel):
             if message.id is None:
                 raise InvalidArgument("A cancel names the request to stop with its id.")
+            if sessions.displays.cancel(message.id):
+                return
             self._spawn(self._cancel, message.id, name=f"cancel {message.id}")
         elif self._stopping:
             raise Unavailable("This worker is stopping; send it again when it is back.")
         elif isinstance(payload, wire.TerminalOpen):
-            terminals.open(message.id, payload)
+            sessions.terminals.open(message.id, payload)
+        elif isinstance(payload, wire.DisplayOpen):
+            sessions.displays.open(message.id, payload)
         else:
             handler = self._commands.handlers.get(type(payload))
             if handler is None:
@@ -158,7 +166,7 @@ class _Reporter:
         if self._request_id is not None:
             await self._uplink.tell(wire.to_json("progress", progress, self._request_id))
 
-    async def output(self, progress: wire.ExecProgress, size: int) -> None:
+    async def output(self, progress: wire.ExecProgress | wire.LogProgress, size: int) -> None:
         if self._request_id is None:
             return
         frame = wire.to_json("progress", progress, self._request_id)

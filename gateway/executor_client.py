@@ -11,7 +11,7 @@ import stat
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 import grpc
 from grpc import aio
@@ -34,6 +34,9 @@ EXECUTOR_STOPPED: Final = (
 )
 STREAM_LOST: Final = "The executor stopped, and the stream of this session with it; open the session again."
 
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
 STATUS_TIMEOUT_S = 1.5  # the engine's answer is cached by the executor; heartbeats do not wait for more
 LIST_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 120.0
@@ -41,6 +44,8 @@ STOP_MARGIN_S = 60.0
 DEFAULT_STOP_TIMEOUT_S = 10  # the executor's own default
 REMOVE_TIMEOUT_S = 300.0  # volumes of many gigabytes
 CREATE_TIMEOUT_S = 2 * 3600.0  # pulls a large image over a thin link
+SETUP_MARGIN_S = 600.0  # after its timeout a setup still takes away what it began
+BUILD_MARGIN_S = 120.0  # what a build left is removed before its answer comes
 EXEC_MARGIN_S = 60.0  # the executor's own timeout ends a command; this one only if the executor is stuck
 
 _CHANNEL_OPTIONS = (
@@ -142,6 +147,76 @@ class ExecutorClient:
             finally:
                 call.cancel()
 
+    async def setup(self, request: pb.SetupDevBoxRequest) -> AsyncGenerator[pb.SetupDevBoxResponse, None]:
+        """Set a DevBox up; close the iterator to give up."""
+        timeout_s = (request.timeout_ms or limits.MAX_TIMEOUT_MS) / 1000 + SETUP_MARGIN_S
+        with self._call():
+            call = self._stub.SetupDevBox(request, timeout=timeout_s)
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
+
+    async def list_images(self, request: pb.ListImagesRequest) -> Sequence[pb.Image]:
+        """List images."""
+        with self._call():
+            return (await self._stub.ListImages(request, timeout=LIST_TIMEOUT_S)).images
+
+    async def check_image(self, request: pb.CheckImageRequest) -> pb.Image | None:
+        """Return an image, None if there is none."""
+        with self._call():
+            response = await self._stub.CheckImage(request, timeout=LIST_TIMEOUT_S)
+            return response.image if response.HasField("image") else None
+
+    async def delete_image(self, request: pb.DeleteImageRequest) -> Sequence[str]:
+        """Delete an image; returns the names and ids that are gone."""
+        with self._call():
+            return (await self._stub.DeleteImage(request, timeout=REMOVE_TIMEOUT_S)).deleted
+
+    async def upload_context(self, request: pb.UploadContextRequest) -> int:
+        """Send a piece of a build context; returns how many bytes the executor has."""
+        with self._call():
+            return (await self._stub.UploadContext(request, timeout=START_TIMEOUT_S)).offset
+
+    async def build_image(self, request: pb.BuildImageRequest) -> AsyncGenerator[pb.BuildImageResponse, None]:
+        """Build an image; close the iterator to give up."""
+        timeout_s = (request.timeout_ms or limits.MAX_TIMEOUT_MS) / 1000 + BUILD_MARGIN_S
+        with self._call():
+            call = self._stub.BuildImage(request, timeout=timeout_s)
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
+
+    async def start_background(self, request: pb.StartBackgroundRequest) -> str:
+        """Start a background command; returns its id."""
+        with self._call():
+            return (await self._stub.StartBackground(request, timeout=START_TIMEOUT_S)).background_id
+
+    async def kill_background(self, request: pb.KillBackgroundRequest) -> int | None:
+        """Kill a background command; returns its exit code where that is known."""
+        asked_s = request.grace_seconds if request.HasField("grace_seconds") else DEFAULT_STOP_TIMEOUT_S
+        with self._call():
+            response = await self._stub.KillBackground(request, timeout=asked_s + STOP_MARGIN_S)
+            return response.exit_code if response.HasField("exit_code") else None
+
+    async def capture_background(self, request: pb.CaptureBackgroundRequest) -> pb.CaptureBackgroundResponse:
+        """Read a background command's output."""
+        with self._call():
+            return await self._stub.CaptureBackground(request, timeout=request.wait_ms / 1000 + STOP_MARGIN_S)
+
+    async def events(self) -> AsyncGenerator[pb.WatchEventsResponse, None]:
+        """Watch what happens to DevBoxes by themselves; ends with the executor."""
+        with self._call():
+            call = self._stub.WatchEvents(pb.WatchEventsRequest())
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
+
     async def cancel(self, request: pb.CancelWorkRequest) -> bool:
         """Stop work in flight; return whether there was any."""
         with self._call():
@@ -150,7 +225,12 @@ class ExecutorClient:
     def attach_terminal(self) -> "TerminalStream":
         """Begin a stream for one terminal; the first write must be ``open``."""
         self.check_socket()
-        return TerminalStream(self._stub.AttachTerminal(), self._reachable)
+        return Stream(self._stub.AttachTerminal(), self._reachable)
+
+    def attach_display(self) -> "DisplayStream":
+        """Begin a stream for one viewer of a display; the first write must be ``open``."""
+        self.check_socket()
+        return Stream(self._stub.AttachDisplay(), self._reachable)
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
@@ -167,22 +247,18 @@ class ExecutorClient:
         return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
 
-class TerminalStream:
-    """One terminal's stream. Has no deadline: it lasts as long as someone looks at the terminal."""
+class Stream(Generic[_Request, _Response]):
+    """The stream of one terminal or display. Has no deadline: it lasts as long as someone looks at it."""
 
     __slots__ = ("_call", "_cancelled", "_opened", "_reachable")
 
-    def __init__(
-        self,
-        call: "aio.StreamStreamCall[pb.AttachTerminalRequest, pb.AttachTerminalResponse]",
-        reachable: Callable[[], bool],
-    ) -> None:
+    def __init__(self, call: "aio.StreamStreamCall[_Request, _Response]", reachable: Callable[[], bool]) -> None:
         self._call = call
         self._reachable = reachable
         self._opened = False
         self._cancelled = False
 
-    async def read(self) -> pb.AttachTerminalResponse | None:
+    async def read(self) -> _Response | None:
         """Return the next message, or None at the end; raises `Refusal` if the stream broke."""
         try:
             response = await self._call.read()
@@ -197,9 +273,9 @@ class TerminalStream:
                 return None  # The call was cancelled, not the task that reads it.
             raise
         self._opened = True
-        return response if isinstance(response, pb.AttachTerminalResponse) else None
+        return None if response is aio.EOF else cast("_Response", response)
 
-    async def write(self, request: pb.AttachTerminalRequest) -> bool:
+    async def write(self, request: _Request) -> bool:
         """Send a message; return whether the stream still takes any. `read` says why it does not."""
         try:
             await self._call.write(request)
@@ -208,9 +284,13 @@ class TerminalStream:
         return True
 
     def cancel(self) -> None:
-        """End the stream, which detaches the session; safe to call twice."""
+        """End the stream, which detaches a terminal and ends a viewer; safe to call twice."""
         self._cancelled = True
         self._call.cancel()
+
+
+TerminalStream = Stream[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
+DisplayStream = Stream[pb.AttachDisplayRequest, pb.AttachDisplayResponse]
 
 
 def refusal_of(code: grpc.StatusCode, message: str, *, reachable: bool, begun: bool) -> Refusal:
@@ -219,7 +299,9 @@ def refusal_of(code: grpc.StatusCode, message: str, *, reachable: bool, begun: b
     ``reachable``: the channel is up now, so that it was the executor itself who answered. ``begun``: the channel was
     up when the call began, so that the executor may have acted on it.
     """
-    if code is grpc.StatusCode.UNAVAILABLE and not reachable:
+    # The channel may not know yet that its connection is gone; these are gRPC's words, never the executor's.
+    cut = message.startswith(("Stream removed", "Socket closed", "recvmsg:"))
+    if code is grpc.StatusCode.UNAVAILABLE and (cut or not reachable):
         return Unavailable(EXECUTOR_STOPPED if begun else EXECUTOR_AWAY)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and message in ("", "Deadline Exceeded"):
         return DeadlineExceeded("The executor did not answer in time; it may have been done, so look first.")

@@ -1,22 +1,20 @@
 """The terminal sessions of one connection: opens bridges, finds the one a message is for, tells how they end."""
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 
-from gateway.commands import argv
 from gateway.connection import Connection
 from gateway.executor_client import ExecutorClient
 from gateway.in_flight import InFlight
+from gateway.registry import Registry
 from gateway.session import KnownSession, SessionMemory
+from gateway.shell import argv
 from gateway.streams import TerminalBridge
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
-from protos import frames, wire
-from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted, Unimplemented
-from protos.frames import FrameKind
+from protos import wire
+from protos.errors import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +27,8 @@ INPUT_ACK_DELAY_S = 0.02
 RESUME_RETRY_S = 1.0
 
 
-class Terminals:
-    """Lives as long as its connection; its tasks belong to the connection's task group.
-
-    A session without a bridge here is unknown here, even if the executor has it: it must be opened first.
-    """
+class Terminals(Registry[TerminalBridge]):
+    """Each session lives on in the executor when the connection ends."""
 
     def __init__(
         self,
@@ -44,19 +39,14 @@ class Terminals:
         uplink: Uplink,
         memory: SessionMemory,
         in_flight: InFlight,
+        channels: Iterator[int],
         window_bytes: int,
     ) -> None:
-        self._connection = connection
-        self._tasks = tasks
+        super().__init__(connection, tasks, in_flight, channels, noun="terminal", most=MAX_TERMINALS)
         self._executor = executor
         self._uplink = uplink
         self._memory = memory
-        self._in_flight = in_flight
         self._window_bytes = window_bytes
-        self._bridges: dict[TerminalBridge, _Opened] = {}
-        self._sessions: dict[str, TerminalBridge] = {}
-        self._channels: dict[int, TerminalBridge] = {}
-        self._next_channel = itertools.count(1)
         self._input_acks: dict[TerminalBridge, int] = {}  # the last one of each session counts
         self._input_acked = asyncio.Event()
 
@@ -64,8 +54,6 @@ class Terminals:
 
     def open(self, request_id: str | None, payload: wire.TerminalOpen) -> None:
         """Open a session or continue one; the answer goes out when the executor has it."""
-        if payload.persistent is not None:
-            raise Unimplemented("This version of the worker does not keep persistent shells yet; leave it out.")
         request = pb.TerminalOpen(
             tenant_id=payload.tenant_id,
             request_id=request_id or "",
@@ -77,6 +65,7 @@ class Terminals:
             user=payload.user or "",
             workdir=payload.workdir or "",
             env=payload.env,
+            persistent=payload.persistent or "",
             from_offset=payload.from_offset,
             window_bytes=self._window_bytes,
         )
@@ -98,80 +87,24 @@ class Terminals:
         """End a session."""
         self._find(payload.session_id).close()
 
-    async def frame(self, data: bytes) -> None:
-        """Take a binary frame: input. What is wrong with it is told, with its channel and session where known."""
-        channel: int | None = None
-        bridge: TerminalBridge | None = None
-        try:
-            if not self._connection.binary:
-                raise InvalidArgument(
-                    f"Binary frames need the subprotocol {wire.SUBPROTOCOL_BINARY}; send terminal.input instead."
-                )
-            frame = frames.decode(data)
-            channel = frame.channel
-            if frame.kind is not FrameKind.TERMINAL:
-                raise Unimplemented("This version of the worker does not do displays yet.")
-            bridge = self._channels.get(channel)
-            if bridge is None:
-                raise NotFound(f"No terminal has channel {channel} on this connection; open the session again.")
-            bridge.input(frame.data, frame.offset)
-        except Refusal as refusal:
-            session_id = bridge.session_id if bridge is not None else None
-            await self._connection.send(wire.error_json(refusal, session_id=session_id, channel=channel))
-
-    def _find(self, session_id: str) -> TerminalBridge:
-        bridge = self._sessions.get(session_id)
-        if bridge is None:
-            raise NotFound(f"No terminal {session_id} is open on this connection; send terminal.open with it first.")
-        return bridge
-
     # --- Bridges ---
 
     def _start(self, request: pb.TerminalOpen, request_id: str | None, resuming: KnownSession | None) -> None:
-        if len(self._bridges) >= MAX_TERMINALS:
-            raise ResourceExhausted(f"At most {MAX_TERMINALS} terminals on one connection; close some first.")
-        bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request)
-        if request.session_id:
-            self._replace(request.session_id, bridge)
-        tracked = ExitStack()
-        tracked.enter_context(self._in_flight.track(request_id, request.tenant_id))
-        label = request.session_id or request_id or "new"
-        pump = self._tasks.create_task(bridge.pump(), name=f"terminal-input {label}")
-        run = self._tasks.create_task(bridge.run(), name=f"terminal-output {label}")
-        self._bridges[bridge] = _Opened(request_id, resuming, (pump, run), tracked)
-
-    def _replace(self, session_id: str, bridge: TerminalBridge) -> None:
-        old = self._sessions.get(session_id)
-        if old is not None and old is not bridge:
-            log.info("Session %s: opened again on the same connection", session_id)
-            self.ended(old)
-        self._sessions[session_id] = bridge
+        self._check_room()
+        bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request, request_id, resuming)
+        self._begin(bridge, request.tenant_id)
 
     def ended(self, bridge: TerminalBridge) -> None:
         """Forget a bridge and end its tasks; safe to call twice."""
-        opened = self._bridges.pop(bridge, None)
-        if opened is None:
-            return
-        opened.tracked.close()
-        bridge.abandon()
-        current = asyncio.current_task()
-        for task in opened.tasks:
-            if task is not current:
-                task.cancel()
-        if self._sessions.get(bridge.session_id) is bridge:
-            del self._sessions[bridge.session_id]
-        self._channels.pop(bridge.channel, None)
+        super().ended(bridge)
         self._input_acks.pop(bridge, None)
-        self._connection.forget(bridge)
 
     async def opened(self, bridge: TerminalBridge, opened: pb.TerminalOpened) -> bool:
         """Answer the open; a session that was to be resumed and had to be made anew is not wanted."""
-        state = self._bridges[bridge]
-        state.tracked.close()
-        self._replace(bridge.session_id, bridge)
+        self._was_opened(bridge)
         request = bridge.open_request
-        if state.resuming is not None and not opened.resumed:
-            await self._tell_exit(bridge.session_id, -1, state.resuming.sent)
+        if bridge.resuming is not None and not opened.resumed:
+            await self._tell_exit(bridge.session_id, -1, bridge.resuming.sent)
             return False
         bridge.known = KnownSession(
             bridge.session_id, request.tenant_id, request.devbox_id, request.cols, request.rows, opened.offset
@@ -180,12 +113,10 @@ class Terminals:
         log.info(
             "Session %s: %s at offset %d", bridge.session_id, "attached" if opened.resumed else "opened", opened.offset
         )
-        if state.resuming is not None:
+        if bridge.resuming is not None:
             return True  # Nobody asked, so there is no answer that could carry a channel: its output goes as JSON.
-        if self._connection.binary:
-            bridge.channel = next(self._next_channel)
-            self._channels[bridge.channel] = bridge
-        if state.request_id is not None:
+        self._give_channel(bridge)
+        if bridge.request_id is not None:
             answer = wire.TerminalOpenAnswer(
                 session_id=bridge.session_id,
                 offset=opened.offset,
@@ -194,7 +125,7 @@ class Terminals:
                 end_offset=opened.end_offset,
                 channel=bridge.channel or None,
             )
-            await self._connection.send(wire.answer_json(state.request_id, answer))
+            await self._connection.send(wire.answer_json(bridge.request_id, answer))
         return True
 
     async def exited(self, bridge: TerminalBridge, exited: pb.TerminalExited) -> None:
@@ -208,11 +139,10 @@ class Terminals:
         if bridge not in self._bridges:
             return  # replaced meanwhile: the session is another bridge's
         self._forget(bridge)
-        request_id = self._bridges[bridge].request_id
         log.info("Session %s: %s: %s", bridge.session_id or "new", refusal.code, refusal.message)
         self.ended(bridge)  # before the message: whoever reads it may open the session again at once
-        if bridge.known is None and request_id is not None:
-            await self._connection.send(wire.refusal_json(request_id, refusal))
+        if bridge.known is None and bridge.request_id is not None:
+            await self._connection.send(wire.refusal_json(bridge.request_id, refusal))
         else:
             await self._connection.send(wire.error_json(refusal, session_id=bridge.session_id or None))
 
@@ -282,21 +212,3 @@ class Terminals:
                 return await self._executor.list_sessions()
             except Refusal:
                 await asyncio.sleep(RESUME_RETRY_S)
-
-
-class _Opened:
-    """What belongs to one bridge here."""
-
-    __slots__ = ("request_id", "resuming", "tasks", "tracked")
-
-    def __init__(
-        self,
-        request_id: str | None,
-        resuming: KnownSession | None,
-        tasks: tuple[asyncio.Task[None], asyncio.Task[None]],
-        tracked: ExitStack,
-    ) -> None:
-        self.request_id = request_id
-        self.resuming = resuming
-        self.tasks = tasks
-        self.tracked = tracked

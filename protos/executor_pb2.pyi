@@ -380,7 +380,7 @@ class AttachTerminalRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[TerminalOpen, _Mapping]] = ..., input: _Optional[_Union[TerminalInput, _Mapping]] = ..., resize: _Optional[_Union[TerminalResize, _Mapping]] = ..., ack: _Optional[_Union[TerminalAck, _Mapping]] = ..., close: _Optional[_Union[TerminalClose, _Mapping]] = ...) -> None: ...
 
 class TerminalOpen(_message.Message):
-    __slots__ = ("tenant_id", "request_id", "session_id", "devbox_id", "cols", "rows", "argv", "user", "workdir", "env", "from_offset", "window_bytes")
+    __slots__ = ("tenant_id", "request_id", "session_id", "devbox_id", "cols", "rows", "argv", "user", "workdir", "env", "from_offset", "window_bytes", "persistent")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -400,6 +400,7 @@ class TerminalOpen(_message.Message):
     ENV_FIELD_NUMBER: _ClassVar[int]
     FROM_OFFSET_FIELD_NUMBER: _ClassVar[int]
     WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PERSISTENT_FIELD_NUMBER: _ClassVar[int]
     tenant_id: str
     request_id: str
     session_id: str
@@ -412,7 +413,8 @@ class TerminalOpen(_message.Message):
     env: _containers.ScalarMap[str, str]
     from_offset: int
     window_bytes: int
-    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., session_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., cols: _Optional[int] = ..., rows: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., from_offset: _Optional[int] = ..., window_bytes: _Optional[int] = ...) -> None: ...
+    persistent: str
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., session_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., cols: _Optional[int] = ..., rows: _Optional[int] = ..., argv: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ..., workdir: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., from_offset: _Optional[int] = ..., window_bytes: _Optional[int] = ..., persistent: _Optional[str] = ...) -> None: ...
 
 class TerminalInput(_message.Message):
     __slots__ = ("offset", "data")

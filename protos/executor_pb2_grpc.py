@@ -283,7 +283,7 @@ class ExecutorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Tells what happens to DevBoxes by itself, from now on.
+        """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -82,7 +82,7 @@ class ExecutorServiceStub:
     ends with the stream.
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]
-    """Tells what happens to DevBoxes by itself, from now on."""
+    """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded."""
     AttachTerminal: _grpc.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -136,7 +136,7 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     ends with the stream.
     """
     WatchEvents: _aio.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Tells what happens to DevBoxes by itself, from now on."""
+    """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded."""
     AttachTerminal: _aio.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]  # type: ignore[assignment]
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -307,7 +307,7 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.WatchEventsResponse], _abc.AsyncIterator[_executor_pb2.WatchEventsResponse]]:
-        """Tells what happens to DevBoxes by itself, from now on."""
+        """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded."""
 
     @_abc_1.abstractmethod
     def AttachTerminal(

@@ -21,6 +21,9 @@ MAX_PENDING_INPUT_BYTES = 1024 * 1024
 MAX_TERMINAL_SIDE = 2000
 """Columns or rows. A 4K screen at the smallest readable font has about 770 columns."""
 
+MAX_DISPLAY_SIDE = 16384
+"""Width or height of a display in pixels; RFB itself could not say more than 65535."""
+
 MAX_STRING_BYTES = 64 * 1024
 """Any single string of a command, unless its field says otherwise."""
 

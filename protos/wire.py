@@ -214,12 +214,13 @@ class DevBoxExec(DevBoxPayload):
 
 
 class ExecBackground(DevBoxPayload):
-    """Start a command that outlives connections and the worker; the answer is ``{backgroundId}``."""
+    """Start a command that outlives connections and the worker; of its output the newest ``logBytes`` are kept."""
 
     command: Command
     user: Text | None = None
     workdir: Text | None = None
     env: Env = {}
+    log_bytes: Annotated[int, Field(ge=1024**2, le=1024**3)] | None = None
 
 
 class ExecBackgroundKill(DevBoxPayload):
@@ -330,8 +331,8 @@ class DisplayOpen(DevBoxPayload):
     """Open a viewer on the DevBox's display."""
 
     session_id: Id | None = None
-    width: Annotated[int, Field(ge=1, le=16384)] | None = None
-    height: Annotated[int, Field(ge=1, le=16384)] | None = None
+    width: Annotated[int, Field(ge=1, le=limits.MAX_DISPLAY_SIDE)] | None = None
+    height: Annotated[int, Field(ge=1, le=limits.MAX_DISPLAY_SIDE)] | None = None
 
 
 class DisplayData(SessionPayload):
@@ -612,7 +613,7 @@ class StepProgress(Payload):
 
 
 class LogProgress(Payload):
-    """A line of a build's log."""
+    """One or more whole lines of a build's log, without the last line's end."""
 
     log: Text
 
@@ -869,6 +870,14 @@ def terminal_output_json(session_id: str, offset: int, data: bytes) -> bytes:
     return b'{"type":"terminal.output","payload":{"sessionId":"%s","offset":%d,"data":"%s"}}' % (
         session_id.encode(),
         offset,
+        binascii.b2a_base64(data, newline=False),
+    )
+
+
+def display_data_json(session_id: str, data: bytes) -> bytes:
+    """Return a ``display.data`` frame, built by hand as `terminal_output_json` is."""
+    return b'{"type":"display.data","payload":{"sessionId":"%s","data":"%s"}}' % (
+        session_id.encode(),
         binascii.b2a_base64(data, newline=False),
     )
 

@@ -2,9 +2,12 @@
 
 import { Connection, pageId } from "./connection.js";
 import { CreateDialog } from "./create.js";
+import { DevBoxDetails } from "./details.js";
 import { DevBoxList } from "./devboxes.js";
 import { setText } from "./dom.js";
+import { Drawer } from "./drawer.js";
 import { showNextStep } from "./empty.js";
+import { Images } from "./images.js";
 import { WorkerList } from "./workers.js";
 
 const STATUS = { connecting: "Connecting", open: "Connected", lost: "Connecting again", refused: "Not let in" };
@@ -15,7 +18,10 @@ let hello = null;
 let refreshed = 0;
 
 const workers = new WorkerList(() => devboxes.refresh());
-const devboxes = new DevBoxList(connection, workers, { openTerminal, onChange: render });
+const devboxes = new DevBoxList(connection, workers, { openTerminal, openDisplay, showDetails, onChange: render });
+const drawer = new Drawer();
+const details = new DevBoxDetails(connection, drawer, () => devboxes.refresh());
+const images = new Images(connection, drawer);
 const create = new CreateDialog(connection, {
   async onCreated(worker, devbox, opens) {
     workers.choose(worker.id);
@@ -30,7 +36,7 @@ async function loadTabs() {
     const { Tabs } = await import("./tabs.js");
     return new Tabs(connection, workers.byId, () => render());
   } catch (error) {
-    // The only part that needs xterm.js, which is fetched when the project is built.
+    // The only part that needs xterm.js and noVNC, which are fetched when the project is built.
     document.getElementById("empty").textContent = "The terminal's files are missing: run 'make web' and reload this page.";
     throw error;
   }
@@ -39,6 +45,16 @@ async function loadTabs() {
 function openTerminal(devbox) {
   closeMenu();
   tabs.add({ worker: workers.chosenId, devboxId: devbox.id });
+}
+
+function showDetails(devbox) {
+  closeMenu();
+  details.show(workers.chosenId, devbox);
+}
+
+function openDisplay(devbox) {
+  closeMenu();
+  tabs.add({ worker: workers.chosenId, devboxId: devbox.id, isDisplay: true });
 }
 
 function newDevBox() {
@@ -50,6 +66,12 @@ function render() {
   const badge = document.getElementById("status");
   badge.dataset.state = connection.status;
   setText(badge, STATUS[connection.status]);
+  if (devboxes.isLoaded) {
+    details.update(workers.chosenId, devboxes.all);
+    images.update(workers.chosenId, devboxes.all);
+  }
+  document.getElementById("images-section").hidden = !workers.chosen;
+  document.getElementById("open-images").disabled = !workers.chosen?.connected;
   showNextStep({
     hasTerminals: tabs.open.length > 0,
     status: connection.status,
@@ -104,8 +126,12 @@ function closeMenu() {
 }
 
 document.getElementById("new-devbox").onclick = newDevBox;
+document.getElementById("open-images").onclick = () => {
+  closeMenu();
+  images.show(workers.chosen, (id) => devboxes.nameOf(id));
+};
 document.querySelector("main").addEventListener("pointerdown", closeMenu);
 tabs.nameOf = (devboxId) => devboxes.nameOf(devboxId);
-window.clustercode = { terminals: tabs.terminals };
+window.clustercode = { terminals: tabs.terminals, tabs };
 connection.connect();
 render();

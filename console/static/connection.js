@@ -63,10 +63,11 @@ export class Connection extends EventTarget {
     if (this.status === "open") this.#send({ worker, type, payload });
   }
 
-  sendFrame(channel, offset, bytes) {
+  /** Send bytes of a terminal (kind 1) or a display (kind 2). */
+  sendFrame(channel, offset, bytes, kind = 1) {
     const frame = new Uint8Array(HEADER_BYTES + bytes.length);
     const header = new DataView(frame.buffer);
-    header.setUint8(0, 1);
+    header.setUint8(0, kind);
     header.setUint32(1, channel);
     header.setBigUint64(5, BigInt(offset));
     frame.set(bytes, HEADER_BYTES);

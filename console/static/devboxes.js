@@ -21,10 +21,12 @@ export class DevBoxList {
   #shown = null; // worker whose list this is
   #isLoaded = false;
 
-  constructor(connection, workers, { openTerminal, onChange }) {
+  constructor(connection, workers, { openTerminal, openDisplay, showDetails, onChange }) {
     this.#connection = connection;
     this.#workers = workers;
     this.openTerminal = openTerminal;
+    this.openDisplay = openDisplay;
+    this.showDetails = showDetails;
     this.onChange = onChange;
   }
 
@@ -79,6 +81,8 @@ export class DevBoxList {
       h("p", { className: "meta" }),
       h("div", { className: "actions" },
         button("Terminal", "open-terminal", () => this.openTerminal(current())),
+        button("Display", "open-display", () => this.openDisplay(current())),
+        button("Details", "details", () => this.showDetails(current())),
         button("Start", "start", () => this.#do(id, "DevBox.start", {}, "Starting")),
         button("Stop", "stop", () => this.#do(id, "DevBox.stop", {}, "Stopping")),
         button("Remove", "remove", () => this.#ask(id))),
@@ -107,6 +111,7 @@ export class DevBoxList {
     find(".asking").hidden = !asks;
     for (const element of row.querySelectorAll("button")) element.disabled = Boolean(doing) || isAway;
     find("[data-testid=open-terminal]").hidden = !isRunning;
+    find("[data-testid=open-display]").hidden = !isRunning || !box.display;
     find("[data-testid=stop]").hidden = !isRunning;
     find("[data-testid=start]").hidden = isRunning;
     showError(find(".error"), this.#errors.get(box.id));

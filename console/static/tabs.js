@@ -1,18 +1,22 @@
-// The terminals as tabs: which are open, in which order, which one is shown; found again after a reload.
+// Terminals and displays as tabs: which are open, in which order, which one is shown; found again after a reload.
 
+import { DisplaySession } from "./display.js";
 import { h, icon, setText } from "./dom.js";
 import { TerminalSession } from "./terminal.js";
-import { onThemeChange, theme } from "./theme.js";
+import { onThemeChange } from "./theme.js";
 
 const SAVED = "clustercode.tabs";
 const CLOSING = "clustercode.closing";
+const DISPLAYS = "clustercode.displays"; // of this window: each window has viewers of its own
 const CROSS = "M4 4l8 8M12 4l-8 8";
 
 export class Tabs {
-  open = []; // of {terminal, tab, panel, overlay}
+  open = []; // of {terminal, tab, panel, overlay}; the terminal may be a display
   chosen = null;
   /** Session id -> xterm Terminal, for tests. */
   terminals = new Map();
+  /** Viewers of displays, for tests. */
+  displays = [];
 
   #connection;
   #workers;
@@ -27,7 +31,7 @@ export class Tabs {
     this.#workers = workers;
     this.onChange = onChange;
     this.#strip.addEventListener("keydown", (event) => this.#stripKey(event));
-    onThemeChange(() => this.open.forEach(({ terminal }) => (terminal.term.options.theme = theme())));
+    onThemeChange(() => this.open.forEach(({ terminal }) => terminal.recolour?.()));
     connection.addEventListener("status", () => this.syncAll());
   }
 
@@ -36,6 +40,10 @@ export class Tabs {
   /** Open tabs for sessions that were there before this page, once for each connection of a worker. */
   restore(worker, pageId) {
     const isNew = this.#restored.get(worker.id) !== worker.connection;
+    if (!this.#restored.has(worker.id)) {
+      const ours = JSON.parse(sessionStorage.getItem(DISPLAYS) ?? "[]").filter((tab) => tab.worker === worker.id);
+      for (const tab of ours) this.add({ ...tab, isDisplay: true }, { choose: tab.chosen, save: false });
+    }
     if (isNew) {
       this.#restored.set(worker.id, worker.connection);
       const saved = JSON.parse(localStorage.getItem(SAVED) ?? "[]");
@@ -73,17 +81,20 @@ export class Tabs {
   // --- Tabs -----------------------------------------------------------------------------------------------------------
 
   /** Open a tab; without a session id, on a new shell. */
-  add({ worker, devboxId, sessionId, title, isElsewhere }, { choose = true, save = true } = {}) {
-    const terminal = new TerminalSession(this.#connection, { worker, devboxId, sessionId, isElsewhere });
-    terminal.title = title ?? this.#freeTitle(devboxId);
+  add({ worker, devboxId, sessionId, title, isElsewhere, isDisplay }, { choose = true, save = true } = {}) {
+    const terminal = isDisplay
+      ? new DisplaySession(this.#connection, { worker, devboxId })
+      : new TerminalSession(this.#connection, { worker, devboxId, sessionId, isElsewhere });
+    terminal.title = title ?? this.#freeTitle(devboxId, isDisplay ? " display" : "");
+    const closes = isDisplay ? "Close; the desktop goes on" : "Close and end the shell";
     const name = h("span", { className: "name" });
     const close = h("button", {
-      className: "quiet icon", tabIndex: -1, "aria-label": "Close and end the shell", title: "Close and end the shell",
+      className: "quiet icon", tabIndex: -1, "aria-label": closes, title: closes,
       "data-testid": "tab-close", onclick: (event) => (event.stopPropagation(), this.close(entry)),
     }, icon(CROSS));
     const tab = h("div", { className: "tab", role: "tab", "data-testid": "tab" }, h("i", { className: "dot" }), name, close);
     const overlay = h("div", { className: "overlay", "data-testid": "overlay", role: "status" });
-    const panel = h("div", { className: "panel", role: "tabpanel", "data-testid": "terminal" }, overlay);
+    const panel = h("div", { className: "panel", role: "tabpanel", "data-testid": isDisplay ? "display-panel" : "terminal" }, overlay);
     panel.id = `panel-${crypto.randomUUID()}`;
     tab.setAttribute("aria-controls", panel.id);
     const entry = { terminal, tab, panel, overlay, name };
@@ -98,7 +109,7 @@ export class Tabs {
       this.#save();
       this.syncAll();
     });
-    terminal.term.onTitleChange((text) => (tab.title = text));
+    terminal.term?.onTitleChange((text) => (tab.title = text));
     this.open.push(entry);
     this.#strip.append(tab);
     this.#area.append(panel);
@@ -123,7 +134,7 @@ export class Tabs {
     if (!entry) return;
     entry.terminal.mount(entry.panel);
     entry.tab.scrollIntoView({ block: "nearest", inline: "nearest" });
-    if (focus) entry.terminal.term.focus();
+    if (focus) entry.terminal.focus();
     this.#save();
   }
 
@@ -135,7 +146,7 @@ export class Tabs {
     entry.tab.remove();
     entry.panel.remove();
     terminal.dispose();
-    if (terminal.state !== "ended" && terminal.state !== "failed") this.#end(terminal.worker, terminal.sessionId);
+    if (!terminal.isDisplay && terminal.state !== "ended" && terminal.state !== "failed") this.#end(terminal.worker, terminal.sessionId);
     this.#index();
     this.#save();
     if (this.chosen === entry) this.choose(this.open[Math.min(at, this.open.length - 1)] ?? null, { focus: true });
@@ -171,16 +182,17 @@ export class Tabs {
       h("button", {
         "data-testid": id, onclick: () => {
           terminal.take(this.#workers.get(terminal.worker));
-          terminal.term.focus();
+          terminal.focus();
         },
       }, label);
+    const it = terminal.isDisplay ? "This display" : "This terminal";
     const says = (text, { message, code }) => h("span", { title: message }, text, " ", h("small", {}, code));
     const content = {
       away: () => [h("span", { className: "spinner" }), this.#connection.status === "open"
-        ? (terminal.error ? says("This terminal is out of reach just now and goes on by itself.", terminal.error) : "The worker is away. This terminal goes on by itself when it returns.")
+        ? (terminal.error ? says(`${it} is out of reach just now and comes back by itself.`, terminal.error) : `The worker is away. ${it} comes back by itself when it returns.`)
         : this.#connection.status === "refused"
-          ? "The console was started anew. Open the address that it printed; this terminal goes on then."
-          : "Not connected to the console. This terminal goes on by itself."],
+          ? `The console was started anew. Open the address that it printed. ${it} comes back then.`
+          : `Not connected to the console. ${it} comes back by itself.`],
       elsewhere: () => ["This terminal is shown in another window.", take("Take it back", "take-back")],
       failed: () => [says(terminal.error.message, terminal.error), take("Try again", "try-again")],
     }[terminal.state];
@@ -197,7 +209,7 @@ export class Tabs {
       field.replaceWith(name);
       this.#show(entry);
       this.#save();
-      terminal.term.focus();
+      terminal.focus();
     };
     field.onblur = () => done(field.value.trim());
     field.onkeydown = (event) => {
@@ -215,7 +227,7 @@ export class Tabs {
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: this.open.length - 1 }[event.key];
     if (event.key === "Delete" && this.chosen) this.close(this.chosen);
     else if (event.key === "F2" && this.chosen) this.#rename(this.chosen);
-    else if (event.key === "Enter" || event.key === " ") this.chosen?.terminal.term.focus();
+    else if (event.key === "Enter" || event.key === " ") this.chosen?.terminal.focus();
     else if (to === undefined || !this.open[to]) return;
     else {
       this.choose(this.open[to]);
@@ -224,8 +236,8 @@ export class Tabs {
     event.preventDefault();
   }
 
-  #freeTitle(devboxId) {
-    const name = this.nameOf?.(devboxId) ?? devboxId;
+  #freeTitle(devboxId, suffix) {
+    const name = (this.nameOf?.(devboxId) ?? devboxId) + suffix;
     const taken = new Set(this.open.map(({ terminal }) => terminal.title));
     for (let number = 1; ; number++) {
       const title = number === 1 ? name : `${name} ${number}`;
@@ -236,17 +248,22 @@ export class Tabs {
   #index() {
     this.terminals.clear();
     for (const { terminal, tab } of this.open) {
-      this.terminals.set(terminal.sessionId, terminal.term);
+      if (!terminal.isDisplay) this.terminals.set(terminal.sessionId, terminal.term);
       tab.dataset.session = terminal.sessionId;
     }
+    this.displays = this.open.map(({ terminal }) => terminal).filter(({ isDisplay }) => isDisplay);
     this.#strip.hidden = this.open.length === 0;
   }
 
   #save() {
-    const tabs = this.open.map((entry) => ({
-      sessionId: entry.terminal.sessionId, title: entry.terminal.title, chosen: entry === this.chosen,
-    }));
-    localStorage.setItem(SAVED, JSON.stringify(tabs));
+    const saved = (entry) => ({ title: entry.terminal.title, chosen: entry === this.chosen });
+    const terminals = this.open.filter(({ terminal }) => !terminal.isDisplay);
+    localStorage.setItem(SAVED, JSON.stringify(terminals.map((entry) => ({ ...saved(entry), sessionId: entry.terminal.sessionId }))));
+    const displays = this.open.filter(({ terminal }) => terminal.isDisplay);
+    sessionStorage.setItem(DISPLAYS, JSON.stringify(displays.map((entry) => {
+      const { worker, devboxId } = entry.terminal;
+      return { ...saved(entry), worker, devboxId };
+    })));
   }
 
   #saveClosing() {

@@ -86,6 +86,14 @@ export class TerminalSession extends EventTarget {
     this.fit();
   }
 
+  focus() {
+    this.term.focus();
+  }
+
+  recolour() {
+    this.term.options.theme = theme();
+  }
+
   fitSoon() {
     clearTimeout(this.#resizeTimer);
     this.#resizeTimer = setTimeout(() => this.fit(), RESIZE_MS);

@@ -236,7 +236,10 @@ async def running_worker(
     worker = Worker(gateway, executor, console, directory, worker_id)
     try:
         async with started(gateway, executor):
-            await worker.link()
+            link = await worker.link()
+            async with asyncio.timeout(60):  # a busy machine: the gateway may be connected before the executor serves
+                while not (link.register and link.register.container_engines):
+                    await asyncio.sleep(0.05)
             yield worker
     finally:
         remove_all(worker.data)

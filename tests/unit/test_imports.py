@@ -17,7 +17,13 @@ MAY = {
 }
 ONLY_IN = {
     "aiodocker": {"executor/engine.py"},
-    "grpc": {"executor/app.py", "executor/rpc.py", "executor/rpc_terminals.py", "gateway/executor_client.py"},
+    "grpc": {
+        "executor/app.py",
+        "executor/rpc.py",
+        "executor/rpc_terminals.py",
+        "executor/rpc_displays.py",
+        "gateway/executor_client.py",
+    },
     "grpc_health": {"executor/app.py"},
     "psutil": {"executor/service.py", "gateway/machine.py"},
 }

@@ -12,6 +12,7 @@ HANDLED = {
     *Commands(ExecutorClient(Path("/nonexistent/executor.sock"), None)).handlers,
     *SESSION_HANDLERS,
     wire.TerminalOpen,
+    wire.DisplayOpen,
 }
 
 

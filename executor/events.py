@@ -1,0 +1,140 @@
+"""Events: what happens to DevBoxes by itself, told to whoever watches.
+
+The engine's event stream is a hint, looking is the truth: an event makes us look at that DevBox at once, and every
+`EventLimits.reconcile_s` we look at all, for engines drop events and restart. `executor.watchlist` compares.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing, contextmanager
+
+from executor.config import EventLimits
+from executor.devboxes import DevBoxes, devbox_id_of, sighting
+from executor.engine import Engine
+from executor.watchlist import Event
+from protos.errors import NotFound, Refusal
+
+log = logging.getLogger(__name__)
+
+_STREAM_AGAIN_S = 1.0
+_MAX_STREAM_AGAIN_S = 30.0
+
+
+class Watcher:
+    """One who watches. Holds what was not taken yet, bounded: the oldest goes first."""
+
+    def __init__(self, most: int) -> None:
+        self._events: deque[Event] = deque()
+        self._most = most
+        self._changed = asyncio.Event()
+        self.closed = False
+
+    def put(self, event: Event) -> None:
+        """Tell of an event; never waits."""
+        self._events.append(event)
+        if len(self._events) > self._most:
+            dropped = self._events.popleft()
+            log.warning("nobody took the event %s of DevBox %s: dropped", dropped.kind, dropped.devbox_id)
+        self._changed.set()
+
+    async def next(self) -> Event | None:
+        """Return the next event, None at the executor's end."""
+        while not self._events:
+            if self.closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._events.popleft()
+
+    def close(self) -> None:
+        """Tell of no more."""
+        self.closed = True
+        self._changed.set()
+
+
+class Events:
+    """Finds what happens by itself, and tells all watchers. While there is none, the next one gets what came."""
+
+    def __init__(self, engine: Engine, devboxes: DevBoxes, limits: EventLimits) -> None:
+        self._engine = engine
+        self._devboxes = devboxes
+        self._watchlist = devboxes.watchlist
+        self._limits = limits
+        self._watchers: list[Watcher] = []
+        self._missed = Watcher(limits.kept)
+        self._closed = False
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(), name="engine-events")
+            group.create_task(self._reconcile(), name="reconcile")
+
+    @contextmanager
+    def watching(self) -> Iterator[Watcher]:
+        """Watch while the block runs; begins with what came while nobody watched."""
+        watcher, self._missed = self._missed, Watcher(self._limits.kept)
+        if self._closed:
+            watcher.close()
+        self._watchers.append(watcher)
+        try:
+            yield watcher
+        finally:
+            self._watchers.remove(watcher)
+            if not self._watchers:
+                self._missed = watcher  # with what it did not take
+
+    def close(self) -> None:
+        """Let the watchers go: the executor stops."""
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.close()
+
+    async def _follow(self) -> None:
+        """Follow the engine's events; look at everything each time the stream was away."""
+        delay_s = _STREAM_AGAIN_S
+        while True:
+            try:
+                async with aclosing(self._engine.events(self._devboxes.label)) as hints:
+                    async for hint in hints:
+                        delay_s = _STREAM_AGAIN_S
+                        await self._look_at(hint.container, out_of_memory=hint.action == "oom")
+            except Refusal as refusal:
+                log.debug("the engine's events: %s", refusal.message)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _MAX_STREAM_AGAIN_S)
+
+    async def _look_at(self, container: str, *, out_of_memory: bool) -> None:
+        devbox_id = devbox_id_of(container)
+        if devbox_id is None:
+            return
+        turn = self._watchlist.turn
+        try:
+            box = await self._devboxes.find(devbox_id)
+        except NotFound:
+            box = None
+        except Refusal as refusal:
+            log.debug("an event's DevBox: %s", refusal.message)
+            return
+        self._tell(self._watchlist.found(devbox_id, sighting(box) if box else None, turn))
+        if out_of_memory:
+            self._tell(self._watchlist.out_of_memory(devbox_id))
+
+    async def _reconcile(self) -> None:
+        while True:
+            turn = self._watchlist.turn
+            try:
+                boxes = await self._devboxes.list_boxes()
+            except Refusal as refusal:
+                log.debug("reconcile: %s", refusal.message)
+            else:
+                self._tell(self._watchlist.found_all(map(sighting, boxes), turn))
+            await asyncio.sleep(self._limits.reconcile_s)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            log.info("DevBox %s: %s: %s", event.devbox_id, event.kind, event.detail)
+            for watcher in self._watchers or [self._missed]:
+                watcher.put(event)

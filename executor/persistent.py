@@ -1,0 +1,65 @@
+"""Persistent shells: a terminal's program inside tmux in the box, so that it outlives the terminal and the executor.
+
+Each has a tmux server of its own, named for it, on that user's socket in the box. tmux is set up not to be noticed: no
+status line, no keys of its own, no mouse, and output that scrolls into the viewer's own scrollback.
+"""
+
+from executor.devboxes import DevBox
+from executor.engine import Engine
+from executor.exec_command import run_command
+from executor.requests import ExecDevBox, OpenTerminal
+from protos.errors import FailedPrecondition
+
+_TIMEOUT_MS = 15_000
+
+# A failing `set` would end tmux's list of commands: -q, for options that this tmux does not know.
+_SCRIPT = r"""
+name=$1 terminal=screen-256color
+shift
+for d in /usr/share/terminfo /lib/terminfo /etc/terminfo; do
+  [ -e "$d/t/tmux-256color" ] && terminal=tmux-256color
+done
+if tmux -L "$name" has-session -t main 2>/dev/null; then
+  exec tmux -u -L "$name" new-session -A -D -s main -- "$@"
+fi
+exec tmux -u -L "$name" -f /dev/null start-server \; \
+  set -gq status off \; set -gq mouse off \; set -gq prefix None \; set -gq prefix2 None \; \
+  unbind-key -a \; unbind-key -a -T root \; set -sq escape-time 0 \; set -gq history-limit 50000 \; \
+  set -gq default-terminal "$terminal" \; set -sq terminal-overrides '*:Tc:smcup@:rmcup@' \; \
+  set -gq focus-events on \; set -gq allow-passthrough on \; set -sq set-clipboard on \; \
+  set -gq set-titles on \; set -gq set-titles-string '#T' \; \
+  new-session -A -D -s main -- "$@"
+"""
+
+
+def command(name: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command that opens the shell of this name, or attaches to it, taking it from another terminal."""
+    # tmux reads a semicolon at an argument's end as the end of its own command.
+    words = (f"{word[:-1]}\\;" if word.endswith(";") else word for word in argv)
+    return ("/bin/sh", "-c", _SCRIPT, "sh", _server(name), *words)
+
+
+async def check(engine: Engine, box: DevBox, request: OpenTerminal) -> None:
+    """Raise `FailedPrecondition` where the box has no tmux."""
+    result = await _run(engine, box.container, request, ("/bin/sh", "-c", "command -v tmux"))
+    if result != 0:
+        raise FailedPrecondition(
+            f"{box.name} has no tmux, which persistent shells need: leave persistent out, or use an image that has it, "
+            "for example localhost/devbox:latest."
+        )
+
+
+async def end(engine: Engine, container: str, request: OpenTerminal) -> None:
+    """End a shell with what runs in it. Safe to repeat."""
+    await _run(engine, container, request, ("tmux", "-L", _server(request.persistent), "kill-server"))
+
+
+def _server(name: str) -> str:
+    return f"clustercode-{name}"
+
+
+async def _run(engine: Engine, container: str, request: OpenTerminal, argv: tuple[str, ...]) -> int:
+    asked = ExecDevBox(
+        tenant=request.tenant, devbox_id=request.devbox_id, argv=argv, user=request.user, timeout_ms=_TIMEOUT_MS
+    )
+    return (await run_command(engine, container, asked, {}, None)).exit_code

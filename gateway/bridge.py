@@ -1,0 +1,169 @@
+"""A session on one connection: the executor's stream on one side, frames on the other. What all kinds share.
+
+Two tasks: `Bridge.run` carries what the executor sends, `Bridge.pump` what the orchestrator sends. Input waits,
+bounded, for a stream that does not take it, and never holds up the connection's reader.
+"""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Generic, TypeVar
+
+from websockets.exceptions import ConnectionClosed
+
+from gateway.connection import Connection
+from gateway.executor_client import Stream
+from gateway.faults import report
+from protos.errors import DeadlineExceeded, Internal, Refusal
+from protos.limits import MAX_PENDING_INPUT_BYTES
+
+log = logging.getLogger(__name__)
+
+INPUT_OVERHEAD_BYTES = 256
+"""What a waiting message costs besides its bytes, so that thousands of single keys are bounded too."""
+
+PENDING_LIMIT_BYTES = MAX_PENDING_INPUT_BYTES + 64 * 1024
+"""A little more than what the executor takes, so that it is the executor who refuses while it is alive."""
+
+OPEN_TIMEOUT_S = 60.0  # a first exec in a box on a busy machine
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Bridge(ABC, Generic[Request, Response]):
+    """One session, from its opening to its end or the connection's. Each kind says what its messages are."""
+
+    def __init__(
+        self, connection: Connection, stream: Stream[Request, Response], session_id: str, request_id: str | None
+    ) -> None:
+        self.session_id = session_id  # empty until opened, for a new session without an id
+        self.request_id = request_id
+        self.channel = 0  # 0: as JSON
+        self._connection = connection
+        self._stream = stream
+        # Input in order; bounded by PENDING_LIMIT_BYTES. Of acks the last counts.
+        self._inputs: deque[tuple[int, Request]] = deque()
+        self._pending_bytes = 0
+        self._ack: int | None = None
+        self._closing = False
+        self._wake: asyncio.Future[None] | None = None
+
+    # --- From the orchestrator: plain calls, in order of arrival, never waiting ---
+
+    def ack(self, offset: int) -> None:
+        """Open the session's window up to ``offset``."""
+        self._ack = offset if self._ack is None else max(self._ack, offset)
+        self._awake()
+
+    confirm = ack  # as a `Source`: a pong acknowledges as well as the orchestrator does
+
+    @property
+    def closing(self) -> bool:
+        """Whether the orchestrator asked for the end."""
+        return self._closing
+
+    def abandon(self) -> None:
+        """End the stream; safe to call twice."""
+        self._stream.cancel()
+
+    def _has_room(self, size: int) -> bool:
+        return self._pending_bytes + size + INPUT_OVERHEAD_BYTES <= PENDING_LIMIT_BYTES
+
+    def _enqueue(self, size: int, request: Request) -> None:
+        cost = size + INPUT_OVERHEAD_BYTES
+        self._pending_bytes += cost
+        self._inputs.append((cost, request))
+        self._awake()
+
+    def _awake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def pump(self) -> None:
+        """Carry what the orchestrator sends to the executor until the stream takes no more."""
+        write = self._stream.write
+        try:
+            going = await write(self._open_message())
+            while going:
+                if self._ack is not None:
+                    request = self._ack_message(self._ack)
+                    self._ack = None
+                elif (urgent := self._urgent_message()) is not None:
+                    request = urgent
+                elif self._inputs:
+                    cost, request = self._inputs.popleft()
+                    self._pending_bytes -= cost
+                elif self._closing:
+                    await write(self._close_message())
+                    return
+                else:
+                    self._wake = asyncio.get_running_loop().create_future()
+                    await self._wake
+                    continue
+                going = await write(request)
+        except Exception as error:  # noqa: BLE001 - a defect in one bridge ends that bridge and nothing else
+            report(log, f"Input of session {self.session_id}", error)
+            self._stream.cancel()
+
+    @abstractmethod
+    def _open_message(self) -> Request:
+        """Return the first message of the stream."""
+
+    @abstractmethod
+    def _ack_message(self, offset: int) -> Request:
+        """Return an acknowledgement."""
+
+    def _urgent_message(self) -> Request | None:
+        """Return what goes before the input that waits, if there is any."""
+        return None
+
+    @abstractmethod
+    def _close_message(self) -> Request:
+        """Return the last message of the stream."""
+
+    # --- From the executor ---
+
+    async def run(self) -> None:
+        """Carry what the executor sends until the end, and tell how it ended."""
+        try:
+            refusal = await self._carry_or_refusal()
+            if refusal is not None:
+                await self._failed(refusal)
+        except ConnectionClosed:
+            pass  # What lives on waits in the executor for the next connection.
+        finally:
+            self._stream.cancel()
+            self._ended()
+
+    async def _carry_or_refusal(self) -> Refusal | None:
+        try:
+            await self._carry()
+        except ConnectionClosed:
+            raise
+        except Refusal as refusal:
+            return refusal
+        except TimeoutError:
+            return DeadlineExceeded("The executor did not open the session in time; try again.")
+        except Exception as error:  # noqa: BLE001 - as in pump
+            report(log, f"Output of session {self.session_id}", error)
+            return Internal("The gateway failed at this session; open it again.")
+        return None
+
+    async def _first(self) -> Response | None:
+        """Return the first message of the executor; raises `TimeoutError`."""
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            return await self._stream.read()
+
+    @abstractmethod
+    async def _carry(self) -> None:
+        """Carry all that the executor sends; raises `Refusal` where the session did not come to its own end."""
+
+    @abstractmethod
+    async def _failed(self, refusal: Refusal) -> None:
+        """Tell that the session is no longer here, or never came to be."""
+
+    @abstractmethod
+    def _ended(self) -> None:
+        """Tell that the bridge is gone."""

@@ -1,0 +1,117 @@
+"""Persistent shells: in tmux in the box, so that they outlive the executor, and are found again by name."""
+
+import asyncio
+import re
+
+import pytest
+
+from console.terminal_client import Terminal
+from console.workers import WorkerLink
+from protos.errors import FailedPrecondition, InvalidArgument, Refusal
+from tests.integration.conftest import DEVBOX_IMAGE, Worker, create
+
+
+async def tmux(link: WorkerLink, box: str) -> str:
+    """Which tmux servers run in the box."""
+    answer = await link.request("DevBox.exec", {"devboxId": box, "command": "pgrep -af '^tmux.*new-session' || true"})
+    return "\n".join(line for line in str(answer["stdout"]).splitlines() if "pgrep" not in line)
+
+
+async def opened_again(link: WorkerLink, box: str, **options: object) -> Terminal:
+    """Open a terminal as soon as the executor is there."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await Terminal(link, box, **options).open()
+            except Refusal as refusal:
+                if refusal.code != "UNAVAILABLE":
+                    raise
+                await asyncio.sleep(0.1)
+
+
+async def test_a_persistent_shell_outlives_the_executor(worker: Worker) -> None:
+    """Killed or stopped, the next executor finds the shell by its name, with its variables and what runs in it."""
+    link = await worker.link()
+    box = await create(link, image=DEVBOX_IMAGE)
+    terminal = await Terminal(link, box, persistent="main").open()
+    await terminal.write(b"kept=4; sleep 873 & echo is-$((kept + 3))\n")
+    await terminal.read_until(b"is-7")
+    for end in (worker.executor.kill, worker.executor.stop):
+        await end()
+        await worker.executor.start()
+        terminal = await opened_again(link, box, persistent="main")
+        assert terminal.answer is not None
+        assert not terminal.answer.resumed
+        await terminal.read_until(b"is-7")  # tmux paints what was on the screen
+        await terminal.write(b"echo again-$((kept + 38)) $(pgrep -c sleep)\n")
+        await terminal.read_until(b"again-42 1")
+
+    await terminal.close()
+
+    async with asyncio.timeout(20):
+        while await tmux(link, box):
+            await asyncio.sleep(0.1)
+    shells = await link.request("DevBox.exec", {"devboxId": box, "command": "pgrep -c bash || true"})
+    assert shells["stdout"].strip() == "0"
+
+
+async def test_a_persistent_shell_is_found_by_name_and_moves_to_whoever_opens_it(link: WorkerLink) -> None:
+    """Another name is another shell; the same name in a second terminal takes it from the first; leaving keeps it."""
+    box = await create(link, image=DEVBOX_IMAGE)
+    one = await Terminal(link, box, persistent="one").open()
+    other = await Terminal(link, box, persistent="oth.er").open()
+    for terminal, number in ((one, b"1"), (other, b"2")):
+        await terminal.write(b"x=" + number + b"; echo mine-$((x * 11))\n")
+        await terminal.read_until(b"mine-" + 2 * number)
+
+    second = await Terminal(link, box, persistent="one").open()
+
+    await second.read_until(b"mine-11")
+    assert await one.wait_exit() == 0
+    await second.write(b"echo still-$((x * 111))\n")
+    await second.read_until(b"still-111")
+    await second.write(b"exit\n")
+    assert await second.wait_exit() == 0
+    await other.close()
+
+
+async def test_a_persistent_shell_behaves_like_a_plain_one(link: WorkerLink) -> None:
+    """No status line, all keys go to the program, the alternate screen stays the viewer's own, resizes arrive."""
+    box = await create(link, image=DEVBOX_IMAGE)
+    async with Terminal(link, box, persistent="plain", cols=80, rows=24, env={"A": "b"}, workdir="/tmp") as terminal:
+        await terminal.write(b"echo size-$(stty size | tr ' ' x) $A $PWD $COLORTERM\n")
+        output = await terminal.read_until(b"size-24x80 b /tmp truecolor")
+        assert b"\x1b[?1049h" not in output
+        assert not re.search(rb"\[main\] *0:", output)
+        terminal.resize(100, 30)
+        async with asyncio.timeout(20):
+            while True:
+                await terminal.write(b"echo now-$(stty size | tr ' ' x)-\n")
+                if b"now-30x100-" in await terminal.read_until(b"-\r\n"):
+                    break
+        await terminal.write(b"cat -v\n\x02c\x02%\n")
+        await terminal.read_until(b"^Bc^B%\r\n")
+        await terminal.write(b"\x03")
+        await terminal.read_until(b"$ ")
+        await terminal.write(b"echo 'a;b' \\; done-$((1 + 1))\n")
+        await terminal.read_until(b"done-2")
+
+
+async def test_a_program_of_its_own_gets_its_arguments_as_they_are(link: WorkerLink) -> None:
+    """Semicolons, spaces and quotes in arguments mean nothing to tmux; the end of the program ends the session."""
+    box = await create(link, image=DEVBOX_IMAGE)
+    terminal = await Terminal(
+        link, box, persistent="p", command=["printf", "<%s>\\n", "a b", "c;", ";", '"d"', "#{pid}", "end"]
+    ).open()
+    output = await terminal.read_until(b"<end>")
+    assert b'<a b>\r\n<c;>\r\n<;>\r\n<"d">\r\n<#{pid}>\r\n<end>' in output.replace(b"\x1b[K", b"")
+    assert await terminal.wait_exit() == 0
+
+
+async def test_a_box_without_tmux_says_so(link: WorkerLink) -> None:
+    """BusyBox has none: the refusal names what to do, and nothing was opened; a wrong name is refused too."""
+    box = await create(link)
+    with pytest.raises(FailedPrecondition, match="no tmux"):
+        await Terminal(link, box, persistent="main").open()
+    with pytest.raises(InvalidArgument, match="persistent"):
+        await Terminal(link, box, persistent="a b").open()
