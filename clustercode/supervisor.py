@@ -72,7 +72,7 @@ async def supervise(plan: WorkerPlan) -> int:
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(child.keep_running(), name=child.name) for child in (executor, gateway)]
             if runs_engine:
-                (plan.data_dir / "engine").mkdir(mode=0o700, parents=True, exist_ok=True)
+                (plan.data_dir / "engine").mkdir(mode=0o700, exist_ok=True)
                 engine = EngineService(
                     directory=plan.data_dir / "engine", runtime=plan.runtime, podman_path=plan.podman_path
                 )
@@ -158,9 +158,8 @@ class _Child:
         try:
             return await self._process.wait()
         finally:
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
+            # Only when this task is cancelled: the other process cannot go on. Bounded, so it may wait.
+            await _end(self._process)
 
     def _token_pipe(self) -> int | None:
         """Return the reading end of a pipe that holds the token, read anew so that a replaced file counts."""
@@ -176,3 +175,16 @@ class _Child:
         with os.fdopen(writing, "wb") as pipe, suppress(BrokenPipeError):
             pipe.write(token)
         return reading
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process that may run: ask, wait, kill."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
