@@ -206,6 +206,13 @@ class TerminalStream:
             return False
         return True
 
+    async def finish(self) -> None:
+        """Say that all of an ended session arrived, and wait for the stream's end; the executor then forgets it."""
+        with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.done_writing()
+            while await self._call.read() is not aio.EOF:
+                pass
+
     def cancel(self) -> None:
         """End the stream, which detaches the session; safe to call twice."""
         self._cancelled = True

@@ -43,6 +43,9 @@ PENDING_LIMIT_BYTES = MAX_PENDING_INPUT_BYTES + 64 * 1024
 OPEN_TIMEOUT_S = 60.0  # a first exec in a box on a busy machine
 CLOSE_TIMEOUT_S = 10.0
 
+DRAWN_TIMEOUT_S = 30.0
+"""How long an ended session is kept for a viewer that has not acknowledged its last output: it may come back."""
+
 
 class Owner(Protocol):
     """Who opened the bridge and hears of its turns."""
@@ -54,7 +57,7 @@ class Owner(Protocol):
         """Hear that input below ``offset`` reached the program."""
 
     async def exited(self, bridge: "TerminalBridge", exited: pb.TerminalExited) -> None:
-        """Hear that the program ended."""
+        """Hear that the program ended; returns once the orchestrator has read that, raises `ConnectionClosed`."""
 
     async def failed(self, bridge: "TerminalBridge", refusal: Refusal) -> None:
         """Hear that the session is no longer here, or never came to be."""
@@ -87,10 +90,13 @@ class TerminalBridge:
         self._inputs: deque[pb.AttachTerminalRequest] = deque()
         self._pending_bytes = 0
         self._ack: int | None = None
+        self._drawn = 0  # the highest of them
         self._size: tuple[int, int] | None = None
         self._closing = False
         self._input_end: int | None = None
+        self._close_sent = False
         self._wake: asyncio.Future[None] | None = None
+        self._drawn_or_closing = asyncio.Event()
 
     # --- From the orchestrator: plain calls, in order of arrival, never waiting ---
 
@@ -125,7 +131,8 @@ class TerminalBridge:
 
     def ack(self, offset: int) -> None:
         """Open the session's window up to ``offset``."""
-        self._ack = offset if self._ack is None else max(self._ack, offset)
+        self._ack = self._drawn = max(self._drawn, offset)
+        self._drawn_or_closing.set()
         self._awake()
 
     confirm = ack  # as a `Source`: a pong acknowledges as well as the orchestrator does
@@ -133,6 +140,7 @@ class TerminalBridge:
     def close(self) -> None:
         """End the session and its processes, after the input that waits."""
         self._closing = True
+        self._drawn_or_closing.set()
         self._awake()
 
     @property
@@ -164,9 +172,9 @@ class TerminalBridge:
                 elif self._inputs:
                     request = self._inputs.popleft()
                     self._pending_bytes -= len(request.input.data) + INPUT_OVERHEAD_BYTES
-                elif self._closing:
-                    await write(pb.AttachTerminalRequest(close=pb.TerminalClose()))
-                    return
+                elif self._closing and not self._close_sent:
+                    request = pb.AttachTerminalRequest(close=pb.TerminalClose())
+                    self._close_sent = True  # acknowledgements of the last output still follow
                 else:
                     self._wake = asyncio.get_running_loop().create_future()
                     await self._wake
@@ -211,6 +219,7 @@ class TerminalBridge:
             raise Unavailable("The executor did not open the session; try again.")
         self.session_id = first.opened.session_id
         self._input_end = max(self._input_end or 0, first.opened.input_offset)
+        self._drawn = max(self._drawn, first.opened.offset)
         if await self._owner.opened(self, first.opened):
             await self._relay()
             return
@@ -243,6 +252,11 @@ class TerminalBridge:
         if going and not self._closing:
             raise Unavailable("The executor let go of this session; open it again.")
 
+    async def _all_drawn(self, end: int) -> None:
+        while self._drawn < end and not self._closing:
+            self._drawn_or_closing.clear()
+            await self._drawn_or_closing.wait()
+
     async def _hear(self, response: pb.AttachTerminalResponse) -> bool:
         """Act on what is not output; return whether more may follow."""
         match response.WhichOneof("message"):
@@ -252,6 +266,12 @@ class TerminalBridge:
                 await self._owner.refused(self, _refusal_of(response.refusal))
             case "exited":
                 await self._owner.exited(self, response.exited)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DRAWN_TIMEOUT_S):
+                        await self._all_drawn(response.exited.offset)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await self._stream.finish()
                 return False
             case "detached":
                 raise FailedPrecondition(f"{response.detached.reason} Open the session again to take it back.")

@@ -91,8 +91,10 @@ class Terminals:
         self._find(payload.session_id).resize(payload.cols, payload.rows)
 
     def ack(self, payload: wire.TerminalAck) -> None:
-        """Open a session's window."""
-        self._find(payload.session_id).ack(payload.offset)
+        """Open a session's window. An acknowledgement that crosses the session's end on its way is no error."""
+        bridge = self._sessions.get(payload.session_id)
+        if bridge is not None:
+            bridge.ack(payload.offset)
 
     def close(self, payload: wire.TerminalClose) -> None:
         """End a session."""
@@ -131,21 +133,25 @@ class Terminals:
         if len(self._bridges) >= MAX_TERMINALS:
             raise ResourceExhausted(f"At most {MAX_TERMINALS} terminals on one connection; close some first.")
         bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request)
+        # From here on the session's messages are for this bridge. One that had it stays until this one is open: the
+        # executor may refuse, another tenant's open for example, and then it has the session still.
+        previous = self._sessions.get(request.session_id) if request.session_id else None
         if request.session_id:
-            self._replace(request.session_id, bridge)
+            self._sessions[request.session_id] = bridge
         tracked = ExitStack()
         tracked.enter_context(self._in_flight.track(request_id, request.tenant_id))
         label = request.session_id or request_id or "new"
         pump = self._tasks.create_task(bridge.pump(), name=f"terminal-input {label}")
         run = self._tasks.create_task(bridge.run(), name=f"terminal-output {label}")
-        self._bridges[bridge] = _Opened(request_id, resuming, (pump, run), tracked)
+        self._bridges[bridge] = _Opened(request_id, resuming, (pump, run), tracked, previous)
 
-    def _replace(self, session_id: str, bridge: TerminalBridge) -> None:
-        old = self._sessions.get(session_id)
-        if old is not None and old is not bridge:
-            log.info("Session %s: opened again on the same connection", session_id)
-            self.ended(old)
-        self._sessions[session_id] = bridge
+    def _replace(self, bridge: TerminalBridge) -> None:
+        """End the bridges that had the session before this one."""
+        for old in [old for old in self._bridges if old.session_id == bridge.session_id and old is not bridge]:
+            if old.known is not None:
+                log.info("Session %s: opened again on the same connection", bridge.session_id)
+                self.ended(old)
+        self._sessions.setdefault(bridge.session_id, bridge)
 
     def ended(self, bridge: TerminalBridge) -> None:
         """Forget a bridge and end its tasks; safe to call twice."""
@@ -160,6 +166,8 @@ class Terminals:
                 task.cancel()
         if self._sessions.get(bridge.session_id) is bridge:
             del self._sessions[bridge.session_id]
+            if bridge.known is None and opened.previous in self._bridges:
+                self._sessions[bridge.session_id] = opened.previous
         self._channels.pop(bridge.channel, None)
         self._input_acks.pop(bridge, None)
         self._connection.forget(bridge)
@@ -168,7 +176,7 @@ class Terminals:
         """Answer the open; a session that was to be resumed and had to be made anew is not wanted."""
         state = self._bridges[bridge]
         state.tracked.close()
-        self._replace(bridge.session_id, bridge)
+        self._replace(bridge)
         request = bridge.open_request
         if state.resuming is not None and not opened.resumed:
             await self._tell_exit(bridge.session_id, -1, state.resuming.sent)
@@ -198,14 +206,16 @@ class Terminals:
         return True
 
     async def exited(self, bridge: TerminalBridge, exited: pb.TerminalExited) -> None:
-        """Tell the exit; if the connection is gone, on the next one."""
-        self._forget(bridge)
+        """Tell the exit, and return when it was read; if the connection is gone, it is told again on the next one."""
         log.info("Session %s: exited with %d", bridge.session_id, exited.exit_code)
         await self._tell_exit(bridge.session_id, exited.exit_code, exited.offset)
+        await self._connection.flush_marks()
+        await self._connection.round_trip()
+        self._forget(bridge)
 
     async def failed(self, bridge: TerminalBridge, refusal: Refusal) -> None:
         """Tell why a session could not be opened, or is no longer here."""
-        if bridge not in self._bridges:
+        if bridge not in self._bridges or (bridge.known and self._sessions.get(bridge.session_id) is not bridge):
             return  # replaced meanwhile: the session is another bridge's
         self._forget(bridge)
         request_id = self._bridges[bridge].request_id
@@ -287,7 +297,7 @@ class Terminals:
 class _Opened:
     """What belongs to one bridge here."""
 
-    __slots__ = ("request_id", "resuming", "tasks", "tracked")
+    __slots__ = ("previous", "request_id", "resuming", "tasks", "tracked")
 
     def __init__(
         self,
@@ -295,8 +305,10 @@ class _Opened:
         resuming: KnownSession | None,
         tasks: tuple[asyncio.Task[None], asyncio.Task[None]],
         tracked: ExitStack,
+        previous: TerminalBridge | None,
     ) -> None:
         self.request_id = request_id
         self.resuming = resuming
         self.tasks = tasks
         self.tracked = tracked
+        self.previous = previous
