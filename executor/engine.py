@@ -72,23 +72,26 @@ class Engine:
             await self._docker.session.close()
         self._docker = self._socket = self._info = None
 
-    async def info(self, timeout_s: float = CALL_TIMEOUT_S) -> EngineInfo:
-        """Return which engine answers, asking it each time: this is also the check that it is alive."""
-        async with self._call(timeout_s) as docker:
-            version = await docker.version()
-        names = {component.get("Name", "") for component in version.get("Components") or ()}
-        kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
-        if self._info is None or self._info.version != version["Version"]:
-            async with self._call(timeout_s) as docker:
-                storage = (await docker.system.info()).get("DockerRootDir", "")
-            self._info = EngineInfo(kind, version["Version"], storage)
+    async def info(self) -> EngineInfo:
+        """Return which engine answers: asked once, and again after the engine was away.
+
+        Podman takes half a second for it on a busy machine (it asks the package manager), so it is no check of life.
+        """
+        if self._info is None:
+            async with self._call() as docker:
+                version, info = await docker.version(), await docker.system.info()
+            names = {component.get("Name", "") for component in version.get("Components") or ()}
+            kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
+            self._info = EngineInfo(kind, version["Version"], info.get("DockerRootDir", ""))
         return self._info
 
     # --- containers and volumes -----------------------------------------------------------------------------
 
-    async def list_names(self, labels: Iterable[str], *, running_only: bool = False) -> list[str]:
+    async def list_names(
+        self, labels: Iterable[str], *, running_only: bool = False, timeout_s: float = CALL_TIMEOUT_S
+    ) -> list[str]:
         """Return the names of all containers that carry all the labels (``key=value``)."""
-        async with self._call() as docker:
+        async with self._call(timeout_s) as docker:
             found = await docker.containers.list(all=not running_only, filters=json.dumps({"label": list(labels)}))
         return [container["Names"][0].removeprefix("/") for container in found]
 
@@ -243,6 +246,7 @@ class Engine:
         except aiodocker.DockerError as error:
             raise _refusal(error) from None
         except (aiohttp.ClientError, OSError) as error:
+            self._info = None  # what comes back may be another engine
             raise Unavailable(
                 f"The container engine does not answer on {socket} ({type(error).__name__}). Is it running?"
             ) from None

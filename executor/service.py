@@ -28,10 +28,10 @@ class ExecutorService(DevBoxRpcs, TerminalRpcs):
             sessions=len(self.parts.sessions),
         )
         try:
-            info = await self.parts.engine.info(_STATUS_TIMEOUT_S)
+            # The cheapest call that tells us something is also the check that the engine answers.
+            status.containers_running = await self.parts.devboxes.count_running(_STATUS_TIMEOUT_S)
+            info = await self.parts.engine.info()
             status.engine_version = f"{info.kind} {info.version}"
-            running = await self.parts.devboxes.count_running()
-            status.containers_running = running
             disk = psutil.disk_usage(info.storage)
             status.disk_total, status.disk_free = disk.total, disk.free
         except Refusal as refusal:

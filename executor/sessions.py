@@ -101,7 +101,7 @@ class Sessions:
         session.expiry = asyncio.get_running_loop().call_later(self._limits.detached_s, session.end_wanted.set)
 
     def fetched(self, viewer: Viewer) -> None:
-        """Note that a viewer was told of the session's end."""
+        """Note that a viewer has all of an ended session."""
         if session := self._sessions.get(viewer.terminal.session_id):
             session.fetched.set()
 

@@ -31,7 +31,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE_BYTES).decode("ascii").strip()
     except OSError as error:
-        raise Misconfigured(f"Cannot read the token file {path}: {error.strerror}. Give one with --token-file.") from None
+        raise Misconfigured(f"Cannot read the token file {path}: {error.strerror}; see --token-file.") from None
     except UnicodeDecodeError:
         text = ""
     if not _TOKEN.fullmatch(text):
