@@ -29,6 +29,7 @@ VERSION = version("clustercode-worker")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _M = TypeVar("_M", bound=BaseModel)
 
+_PORT = click.IntRange(0, 65535)
 _PROFILES = ("open", "standard", "strict", "offline")
 
 
@@ -209,7 +210,7 @@ def executor(data_dir: Path, log_level: str, **options: Any) -> None:  # noqa: A
 
 
 @cli.command()
-@click.option("--port", default=7070, help="Port on 127.0.0.1; 0 takes any that is free.")
+@click.option("--port", type=_PORT, default=7070, help="Port on 127.0.0.1; 0 takes any that is free.")
 @click.option(
     "--data-dir",
     envvar="CONSOLE_DATA_DIR",
@@ -237,7 +238,7 @@ def console(port: int, data_dir: Path, log_level: str) -> None:
 
 @cli.command()
 @click.option("--check", is_flag=True, help="Go through it without a browser, remove everything, and end.")
-@click.option("--port", default=7070, help="Port of the page on 127.0.0.1; 0 takes any that is free.")
+@click.option("--port", type=_PORT, default=7070, help="Port of the page on 127.0.0.1; 0 takes any that is free.")
 @click.option("--image", default="localhost/devbox:latest", help="Image of the first DevBox.")
 def demo(check: bool, port: int, image: str) -> None:
     """Try it all on this machine: console, worker and a first DevBox. Ctrl-C removes everything."""
@@ -287,7 +288,7 @@ def _config(kind: type[_M], **fields: object) -> _M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        _fail(f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}")
+        raise click.UsageError(f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _fail(message: str) -> NoReturn:

@@ -223,7 +223,7 @@ class DevBoxes:
             return
         except NotFound:
             if image.startswith("localhost/"):  # never on a registry; Podman would try for seconds
-                raise NotFound(f"The image {image} is not on this worker: build it first (image.build).") from None
+                raise NotFound(f"The image {image} is not on this worker: build it there first.") from None
         await on_progress(f"Pulling {image}", None)
         last_tick = 0.0
         async with aclosing(self._engine.pull(image)) as steps:

@@ -26,6 +26,8 @@ API_VERSION = "v1.41"
 """What Podman 4.3 and Docker 20.10, the oldest engines supported, both speak."""
 
 CALL_TIMEOUT_S = 30.0
+_NO_CONNECTION = 900
+"""What aiodocker gives as status when it cannot connect."""
 PULL_TIMEOUT_S = 3600.0
 
 EngineKind = Literal["podman", "docker"]
@@ -62,6 +64,11 @@ class Engine:
         self._info: EngineInfo | None = None
 
     @property
+    def known(self) -> EngineInfo | None:
+        """Which engine it is, None until `learn` found out and while it is away."""
+        return self._info
+
+    @property
     def kind(self) -> EngineKind:
         """Which engine answered last."""
         return self._info.kind if self._info else "podman"
@@ -72,10 +79,10 @@ class Engine:
             await self._docker.session.close()
         self._docker = self._socket = self._info = None
 
-    async def info(self) -> EngineInfo:
-        """Return which engine answers: asked once, and again after the engine was away.
+    async def learn(self) -> None:
+        """Find out which engine answers, unless that is known.
 
-        Podman takes half a second for it on a busy machine (it asks the package manager), so it is no check of life.
+        Podman may take a second for it on a busy machine (it asks the package manager), so nobody waits for it.
         """
         if self._info is None:
             async with self._call() as docker:
@@ -83,7 +90,6 @@ class Engine:
             names = {component.get("Name", "") for component in version.get("Components") or ()}
             kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
             self._info = EngineInfo(kind, version["Version"], info.get("DockerRootDir", ""))
-        return self._info
 
     # --- containers and volumes -----------------------------------------------------------------------------
 
@@ -244,12 +250,15 @@ class Engine:
         except TimeoutError:
             raise Unavailable(f"The container engine did not answer within {timeout_s:.0f} s; it may hang.") from None
         except aiodocker.DockerError as error:
-            raise _refusal(error) from None
-        except (aiohttp.ClientError, OSError) as error:
-            self._info = None  # what comes back may be another engine
-            raise Unavailable(
-                f"The container engine does not answer on {socket} ({type(error).__name__}). Is it running?"
-            ) from None
+            if error.status != _NO_CONNECTION:
+                raise _refusal(error) from None
+            raise self._away(socket) from None
+        except (aiohttp.ClientError, OSError):
+            raise self._away(socket) from None
+
+    def _away(self, socket: Path) -> Unavailable:
+        self._info = None  # what comes back may be another engine
+        return Unavailable(f"The container engine does not answer on {socket}. Is it running?")
 
 
 def _refusal(error: aiodocker.DockerError) -> Exception:

@@ -14,7 +14,8 @@ from protos.errors import Refusal
 
 log = logging.getLogger(__name__)
 
-_STATUS_TIMEOUT_S = 2.0
+_STATUS_TIMEOUT_S = 1.0
+"""The gateway's heartbeats do not wait much longer."""
 
 
 class ExecutorService(DevBoxRpcs, TerminalRpcs):
@@ -30,10 +31,10 @@ class ExecutorService(DevBoxRpcs, TerminalRpcs):
         try:
             # The cheapest call that tells us something is also the check that the engine answers.
             status.containers_running = await self.parts.devboxes.count_running(_STATUS_TIMEOUT_S)
-            info = await self.parts.engine.info()
-            status.engine_version = f"{info.kind} {info.version}"
-            disk = psutil.disk_usage(info.storage)
-            status.disk_total, status.disk_free = disk.total, disk.free
+            if info := self.parts.engine.known:
+                status.engine_version = f"{info.kind} {info.version}"
+                disk = psutil.disk_usage(info.storage)
+                status.disk_total, status.disk_free = disk.total, disk.free
         except Refusal as refusal:
             status.engine_error = refusal.message
         except OSError as error:  # the engine's storage is not visible from here

@@ -87,6 +87,7 @@ connection.addEventListener("message", ({ detail: message }) => {
     devboxes.refresh();
   } else {
     tabs.receive(message);
+    if (message.type === "terminal.exit") devboxes.refresh(); // its DevBox may have ended
   }
 });
 
@@ -105,6 +106,7 @@ function closeMenu() {
 
 document.getElementById("new-devbox").onclick = newDevBox;
 document.querySelector("main").addEventListener("pointerdown", closeMenu);
+tabs.onFailed = () => devboxes.refresh(); // what is shown there may be out of date
 tabs.nameOf = (devboxId) => devboxes.nameOf(devboxId);
 window.clustercode = { terminals: tabs.terminals };
 connection.connect();

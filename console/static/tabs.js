@@ -13,6 +13,8 @@ export class Tabs {
   chosen = null;
   /** Session id -> xterm Terminal, for tests. */
   terminals = new Map();
+  /** Called when a terminal was refused. */
+  onFailed = null;
 
   #connection;
   #workers;
@@ -90,7 +92,10 @@ export class Tabs {
     tab.addEventListener("click", () => this.choose(entry, { focus: true }));
     tab.addEventListener("auxclick", (event) => event.button === 1 && this.close(entry));
     tab.addEventListener("dblclick", () => this.#rename(entry));
-    terminal.addEventListener("state", () => this.#show(entry));
+    terminal.addEventListener("state", () => {
+      this.#show(entry);
+      if (terminal.state === "failed") this.onFailed?.();
+    });
     terminal.addEventListener("retry", () => terminal.sync(this.#workers.get(terminal.worker)));
     terminal.addEventListener("leave", () => tab.focus());
     terminal.addEventListener("session", () => {
