@@ -72,6 +72,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             ("grpc.max_send_message_length", 2 * _MAX_RPC_BYTES),
         ],
     )
+    _bind(server, data_dir)
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")
         learning = life.create_task(_learn(engine), name="learn-engine")
@@ -87,7 +88,6 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             healthy = health.aio.HealthServicer()
             pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-            _bind(server, data_dir)
             await server.start()
             await _say(healthy, health_pb2.HealthCheckResponse.SERVING)
             log.info("executor serves tenants %s, floor %s", ", ".join(config.tenants), config.security_floor.label)
