@@ -72,8 +72,8 @@ class Sessions:
         return len(self._sessions)
 
     def terminals(self) -> list[Terminal]:
-        """Return all terminals, oldest first."""
-        return [session.terminal for session in self._sessions.values()]
+        """Return all terminals, oldest first; not those that are just being opened, which nobody may attach to yet."""
+        return [session.terminal for session in self._sessions.values() if session.terminal.was_attached]
 
     async def open(self, request: OpenTerminal) -> tuple[Viewer, bool]:
         """Attach to a session, opening it first where there is none of that id; says whether it was there before."""
@@ -197,10 +197,11 @@ class Sessions:
             await self._until(session, terminal.ended_event, session.end_wanted)
             if not terminal.ended_event.is_set():
                 await self._kill(session)
-            terminal.finish(await exit_code(self._engine, session.exec_id))
+            is_closed = session.end_wanted.is_set()
+            terminal.finish(await exit_code(self._engine, session.exec_id), is_closed=is_closed)
             log.info("session %s ended with exit code %s", terminal.session_id, terminal.exit_code)
             try:
-                async with asyncio.timeout(self._limits.ended_s):
+                async with asyncio.timeout(_END_TIMEOUT_S if is_closed else self._limits.ended_s):
                     await session.fetched.wait()
             except TimeoutError:
                 pass
