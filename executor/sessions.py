@@ -196,12 +196,12 @@ class Sessions:
         try:
             await self._until(session, terminal.ended_event, session.end_wanted)
             if not terminal.ended_event.is_set():
+                terminal.end()
                 await self._kill(session)
-            is_closed = session.end_wanted.is_set()
-            terminal.finish(await exit_code(self._engine, session.exec_id), is_closed=is_closed)
+            terminal.finish(await exit_code(self._engine, session.exec_id))
             log.info("session %s ended with exit code %s", terminal.session_id, terminal.exit_code)
             try:
-                async with asyncio.timeout(_END_TIMEOUT_S if is_closed else self._limits.ended_s):
+                async with asyncio.timeout(_END_TIMEOUT_S if terminal.is_closed else self._limits.ended_s):
                     await session.fetched.wait()
             except TimeoutError:
                 pass

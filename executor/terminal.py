@@ -119,7 +119,7 @@ class Viewer:
             return Detached(self.detached)
         if self._refusals:
             return self._refusals.popleft()
-        if self.input_ack_due:
+        if self.input_ack_due or terminal.exit_code is not None:
             self.input_ack_due = False
             if terminal.written_input_offset > self.input_acked:
                 self.input_acked = terminal.written_input_offset
@@ -147,6 +147,7 @@ class Terminal:
         self.scrollback = Scrollback(limits.scrollback_bytes)
         self.acked = 0
         self.input_offset = 0
+        self.written_input_offset = 0  # what the engine's socket has taken of it
         self.exit_code: int | None = None
         self.is_closed = False  # ended on request: nobody waits for the rest of its output
         self.ended_event = asyncio.Event()
@@ -158,11 +159,6 @@ class Terminal:
         self._grace: asyncio.TimerHandle | None = None
         self._input_ack: asyncio.TimerHandle | None = None
 
-    @property
-    def written_input_offset(self) -> int:
-        """Input bytes that the engine's socket has taken."""
-        return self.input_offset - (self._stream.unwritten_bytes if self._stream else 0)
-
     def connect(self, stream: ExecStream) -> None:
         """Take the PTY's stream, once, after it was started."""
         self._stream = stream
@@ -171,7 +167,7 @@ class Terminal:
 
     def room(self) -> int:
         """Return how much output may be read now."""
-        if self._dropping:
+        if self._dropping or self.is_closed:
             return READ_BYTES
         return self.scrollback.capacity - (self.scrollback.end - self.acked)
 
@@ -185,6 +181,7 @@ class Terminal:
 
     def input_taken(self) -> None:
         """Note that the engine's socket has taken all input."""
+        self._note_written()
         self._schedule_input_ack()
 
     def ended(self) -> None:
@@ -244,14 +241,20 @@ class Terminal:
             )
         self._stream.write(data)
         self.input_offset += len(data)
+        self._note_written()
         self._schedule_input_ack()
 
     # --- ours -----------------------------------------------------------------------------------------------
 
-    def finish(self, exit_code: int, *, is_closed: bool = False) -> None:
-        """Note how the program ended. The viewer is told after the last output; at once, where it asked for the end."""
+    def end(self) -> None:
+        """Note that the end was asked for: the rest of the output is read, so that the end is seen, and not told."""
+        self.is_closed = True
+        if self._stream is not None:
+            self._stream.check_room()
+
+    def finish(self, exit_code: int) -> None:
+        """Note how the program ended; the viewer is told after the last output."""
         self.exit_code = exit_code
-        self.is_closed = is_closed
         self._cancel_timers()
         if self.viewer is not None:
             self.viewer.wake()
@@ -285,12 +288,18 @@ class Terminal:
         if self._stream is not None:
             self._stream.check_room()
 
+    def _note_written(self) -> None:
+        # Looked at while the stream is there: once it is gone nobody knows what became of the rest.
+        if self._stream is not None and not self.ended_event.is_set():
+            self.written_input_offset = self.input_offset - self._stream.unwritten_bytes
+
     def _schedule_input_ack(self) -> None:
         if self._input_ack is None:
             self._input_ack = asyncio.get_running_loop().call_later(_INPUT_ACK_DELAY_S, self._acknowledge_input)
 
     def _acknowledge_input(self) -> None:
         self._input_ack = None
+        self._note_written()
         if self.viewer is not None:
             self.viewer.input_ack_due = True
             self.viewer.wake()

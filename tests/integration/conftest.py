@@ -131,6 +131,16 @@ class Podman:
         self._process.terminate()
         self._process.wait(20)
 
+    def freeze(self) -> None:
+        """Let it hang: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     @staticmethod
     def run(*arguments: str) -> str:
         """Run the podman command; returns what it prints."""

@@ -3,53 +3,38 @@
 import asyncio
 import platform
 import socket
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 
-from tests.integration.conftest import TENANT, Podman, Process
+from tests.integration.conftest import (
+    PROGRAM,
+    TENANT,
+    Podman,
+    Process,
+    eventually,
+    executor_process,
+    gateway_process,
+    started,
+)
 from tests.integration.orchestrator import TOKEN, orchestrator
-
-PROGRAM = (sys.executable, "-m", "clustercode")
 
 
 def a_gateway(directory: Path, url: str, token_file: Path, *more: str) -> Process:
     """A gateway that is not started yet; its executor is wherever a test puts one."""
-    command = [
-        *(*PROGRAM, "gateway", "--url", url, "--token-file", str(token_file), "--tenant", TENANT),
-        *("--worker-id", "w-1", "--name", "a name", "--executor-socket", str(directory / "data/rpc/executor.sock")),
-        *more,
-    ]
-    return Process("gateway", command, directory / "gateway.log")
+    return gateway_process(directory, url, token_file, "--name", "a name", *more, worker_id="w-1")
 
 
-def an_executor(directory: Path, podman: Podman) -> Process:
-    """The executor of `a_gateway`, not started yet."""
-    command = [
-        *(*PROGRAM, "executor", "--tenants", TENANT, "--data-dir", str(directory / "data")),
-        *("--engine-socket", str(podman.socket)),
-    ]
-    return Process("executor", command, directory / "executor.log")
-
-
-@asynccontextmanager
-async def running(process: Process) -> AsyncIterator[Process]:
-    """A process while the context is open; its log is shown when a test fails."""
-    await process.start()
-    try:
-        yield process
-    except BaseException:
-        print(process.text()[-4000:])
-        raise
-    finally:
-        assert process.running is not None
-        if process.running.returncode is None:
-            await process.stop()
+@pytest.fixture(scope="module")
+async def place(podman: Podman) -> AsyncIterator[Path]:
+    """A directory with an executor that serves: a gateway's first dial waits a while for one."""
+    with TemporaryDirectory(prefix="cc-") as name:
+        async with started(executor_process(podman, Path(name))):
+            yield Path(name)
 
 
 async def ended(process: Process) -> int:
@@ -60,14 +45,13 @@ async def ended(process: Process) -> int:
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
-async def test_a_refused_token_ends_the_gateway(directory: Path, status: HTTPStatus) -> None:
+async def test_a_refused_token_ends_the_gateway(place: Path, status: HTTPStatus) -> None:
     """One attempt, a sentence that says what to do, exit code 3, and the token in no log."""
-    async with orchestrator(directory, refuse_with=(status, {})) as cloud:
-        gateway = a_gateway(directory, cloud.worker_url, cloud.token_file, "--log-level", "DEBUG")
-        await gateway.start()
-
-        assert await ended(gateway) == 3
-        assert len(cloud.attempts) == 1
+    async with orchestrator(place, refuse_with=(status, {})) as cloud:
+        gateway = a_gateway(place, cloud.worker_url, cloud.token_file, "--log-level", "DEBUG")
+        async with started(gateway):
+            assert await ended(gateway) == 3
+            assert len(cloud.attempts) == 1
     assert "does not accept this worker's token" in gateway.text()
     assert TOKEN not in gateway.text()
 
@@ -80,52 +64,63 @@ async def test_a_refused_token_ends_the_worker_too(directory: Path, podman: Podm
             *("--data-dir", str(directory / "data"), "--engine-socket", str(podman.socket)),
         ]
         worker = Process("worker", command, directory / "worker.log")
-        await worker.start()
-
-        assert await ended(worker) == 3
+        async with started(worker):
+            assert await ended(worker) == 3
         assert len(cloud.attempts) == 1
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE])
-async def test_retry_after_is_obeyed(directory: Path, status: HTTPStatus) -> None:
-    """The next attempt comes no sooner than asked."""
+async def test_retry_after_is_obeyed(place: Path, status: HTTPStatus) -> None:
+    """The next attempt comes no sooner than asked; unasked it would come within a second."""
     async with (
-        orchestrator(directory, refuse_with=(status, {"Retry-After": "3"})) as cloud,
-        running(a_gateway(directory, cloud.worker_url, cloud.token_file)),
+        orchestrator(place, refuse_with=(status, {"Retry-After": "3"})) as cloud,
+        started(a_gateway(place, cloud.worker_url, cloud.token_file)),
     ):
         await cloud.attempted(2)
 
     assert cloud.attempts[1] - cloud.attempts[0] >= 3
 
 
-async def test_an_absent_orchestrator_is_waited_for(directory: Path) -> None:
+async def test_an_absent_orchestrator_is_waited_for(place: Path) -> None:
     """The gateway keeps trying and is connected once there is one."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    token_file = directory / "token"
+    token_file = place / "token"
     token_file.write_text(TOKEN)
-    async with running(a_gateway(directory, f"ws://127.0.0.1:{port}/ws/worker", token_file)) as gateway:
-        while "Dialing again" not in gateway.text():
-            await asyncio.sleep(0.05)
-        async with orchestrator(directory, port=port) as cloud:
+    gateway = a_gateway(place, f"ws://127.0.0.1:{port}/ws/worker", token_file)
+    async with started(gateway):
+        await eventually(lambda: "Dialing again" in gateway.text())
+        async with orchestrator(place, port=port) as cloud:
             _, register = await cloud.peer()
 
     assert register["name"] == "a name"
 
 
-async def test_it_registers_with_the_fixed_fields_and_beats(directory: Path, podman: Podman) -> None:
-    """Names and types of the published protocol, with an executor beside it; the handshake's headers too."""
+async def test_it_registers_with_the_fixed_fields_and_beats(place: Path) -> None:
+    """Names and types of the published protocol and nothing else; the handshake's headers too."""
     async with (
-        orchestrator(directory) as cloud,
-        running(an_executor(directory, podman)),
-        running(a_gateway(directory, cloud.worker_url, cloud.token_file)),
+        orchestrator(place) as cloud,
+        started(a_gateway(place, cloud.worker_url, cloud.token_file)),
     ):
         peer, register = await cloud.peer()
-        if not register["containerEngines"]:  # the gateway was first: it registers again with the engines
-            peer, register = await cloud.peer()
         beats = [await peer.expect(type="worker.heartbeat") for _ in range(2)]
 
+    assert {key: type(value) for key, value in register.items()} == {
+        "name": str,
+        "hostname": str,
+        "platform": str,
+        "cpuCount": int,
+        "memoryTotal": int,
+        "containerEngines": list,
+        "agentVersion": str,
+        "mode": str,
+        "workerId": str,
+        "tenantId": str,
+        "capabilities": list,
+        "securityFloor": str,
+        "sessions": list,
+    }
     assert peer.headers["X-ClusterCode-Worker-Id"] == "w-1"
     assert peer.headers["X-ClusterCode-Tenant-Id"] == TENANT
     assert peer.headers["User-Agent"].startswith("clustercode-worker/")
@@ -135,16 +130,22 @@ async def test_it_registers_with_the_fixed_fields_and_beats(directory: Path, pod
     assert register["memoryTotal"] == psutil.virtual_memory().total
     assert "podman" in register["containerEngines"]
     assert register["agentVersion"]
-    assert register["mode"] == "byom"
+    assert (register["name"], register["mode"]) == ("a name", "byom")
+    assert "terminal.ack" in register["capabilities"]
     assert (register["workerId"], register["tenantId"], register["securityFloor"]) == ("w-1", TENANT, "standard")
     for beat in beats:
         payload = beat["payload"]
+        assert isinstance(payload["cpuUsage"], float | int)
+        assert all(isinstance(payload[name], int) for name in ("memoryFree", "containersRunning"))
         assert 0 <= payload["cpuUsage"] <= 100
         assert payload["containersRunning"] == 0
         assert payload["gatewayStatus"] == "connected"
         assert payload["memoryFree"] > 0
     # The first beat may come before the executor knows where its engine keeps things.
     assert beats[-1]["payload"]["diskTotal"] > beats[-1]["payload"]["diskFree"] > 0
+    assert set(beats[-1]["payload"]) == {
+        *("cpuUsage", "memoryFree", "diskTotal", "diskFree", "containersRunning", "gatewayStatus"),
+    }
 
 
 async def test_an_executor_s_socket_that_others_may_use_is_refused(directory: Path) -> None:
@@ -154,11 +155,25 @@ async def test_an_executor_s_socket_that_others_may_use_is_refused(directory: Pa
     rpc.chmod(0o777)
     async with orchestrator(directory) as cloud:
         gateway = a_gateway(directory, cloud.worker_url, cloud.token_file)
-        await gateway.start()
-
-        assert await ended(gateway) == 4
+        async with started(gateway):
+            assert await ended(gateway) == 4
         assert cloud.attempts == []
     assert "chmod" in gateway.text()
+
+
+async def test_a_socket_that_is_opened_to_others_meanwhile_is_not_used(podman: Podman, directory: Path) -> None:
+    """What was right at the start is looked at again before each call: UNAVAILABLE until it is right again."""
+    async with orchestrator(directory) as cloud, started(executor_process(podman, directory)):
+        gateway = a_gateway(directory, cloud.worker_url, cloud.token_file)
+        async with started(gateway):
+            peer, _ = await cloud.peer()
+            (directory / "data" / "rpc").chmod(0o777)
+            answer = await peer.ask("DevBox.list", {"tenantId": TENANT})
+
+            assert answer["error"]["code"] == "UNAVAILABLE"
+            assert "chmod" in answer["error"]["message"]
+            (directory / "data" / "rpc").chmod(0o750)
+            assert (await peer.ask("DevBox.list", {"tenantId": TENANT}))["ok"]
 
 
 async def test_an_executor_does_not_serve_where_others_could_enter(directory: Path, podman: Podman) -> None:
@@ -166,8 +181,7 @@ async def test_an_executor_does_not_serve_where_others_could_enter(directory: Pa
     rpc = directory / "data" / "rpc"
     rpc.mkdir(parents=True)
     rpc.chmod(0o757)
-    executor = an_executor(directory, podman)
-    await executor.start()
-
-    assert await ended(executor) == 4
+    executor = executor_process(podman, directory)
+    async with started(executor):
+        assert await ended(executor) == 4
     assert "closed to others" in executor.text()

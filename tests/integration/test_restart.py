@@ -1,8 +1,8 @@
 """Either process may die or be stopped at any time: DevBoxes go on, and what comes back finds them."""
 
 import asyncio
-import signal
-import sys
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,13 +13,16 @@ from console.workers import WorkerLink
 from protos.errors import Unavailable
 from tests.integration.conftest import (
     IMAGE,
+    PROGRAM,
     TENANT,
     Podman,
     Process,
     Worker,
     create,
     eventually,
+    remove_all,
     running_worker,
+    started,
 )
 
 
@@ -83,34 +86,70 @@ def _runs(worker: Worker, command: str) -> bool:  # noqa: ARG001 - boxes are see
     return any(command in " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
 
-async def test_an_absent_executor_is_said_and_waited_for(worker: Worker) -> None:
-    """The worker stays connected, answers UNAVAILABLE, says why in its heartbeat, and recovers by itself."""
-    link = await worker.link()
-    connections = link.connections
-    await worker.executor.kill()
+async def test_what_is_absent_is_said_and_waited_for(console: Console, directory: Path) -> None:
+    """Without executor, without engine, or with one that hangs, a worker stays connected, answers UNAVAILABLE with the
+    reason, says it in its heartbeat, and recovers by itself.
 
+    Workers side by side, for each takes two real heartbeats; with engines of their own.
+    """
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for what in (absent_executor, absent_engine, stuck_engine):
+            place = directory / what.__name__
+            (place / "e").mkdir(parents=True)
+            podman = Podman(place / "e")
+            podman.start()
+            stack.callback(podman.stop)
+            worker = await stack.enter_async_context(running_worker(podman, console, place, worker_id=what.__name__))
+            group.create_task(what(worker, podman), name=what.__name__)
+
+
+async def absent_executor(worker: Worker, _: Podman) -> None:
+    link = await worker.link()
+    await worker.executor.kill()
+    with pytest.raises(Unavailable, match="executor"):
+        await link.request("DevBox.list", {})
     assert "executor" in await heartbeat_says(link, "executor-unavailable")
-    assert link.connected
     await worker.executor.start()
     await heartbeat_says(link, "connected")
+
     assert await answers(link)
-    assert link.connections == connections
+    assert link.connections == 1
 
 
-async def test_an_absent_engine_is_said_and_waited_for(worker: Worker, podman: Podman) -> None:
-    """Neither process ends; commands say what is wrong; when the engine is back all goes on."""
+async def absent_engine(worker: Worker, podman: Podman) -> None:
     link = await worker.link()
     box = await create(link)
+    terminal = await Terminal(link, box, command="exec sleep 831").open()
+    await eventually(lambda: _runs(worker, "sleep 831"))
     podman.stop()
+    with pytest.raises(Unavailable, match="engine"):
+        await link.request("DevBox.exec", {"devboxId": box, "command": "true"})
+    assert "engine" in await heartbeat_says(link, "engine-unavailable")
+    podman.start()
+    await heartbeat_says(link, "connected")
+
+    assert (await link.request("DevBox.exec", {"devboxId": box, "command": "echo on"}))["stdout"] == "on\n"
+    assert await terminal.wait_exit() == -1, "the engine took the terminal's stream along"
+    async with Terminal(link, box) as again:
+        await again.write(b"echo $((6*7))\n")
+        await again.read_until(b"42")
+    for process in (worker.gateway, worker.executor):
+        assert process.running is not None
+        assert process.running.returncode is None
+    assert link.connections == 1
+
+
+async def stuck_engine(worker: Worker, podman: Podman) -> None:
+    link = await worker.link()
+    podman.freeze()
     try:
-        with pytest.raises(Unavailable, match="engine"):
-            await link.request("DevBox.exec", {"devboxId": box, "command": "true"})
         assert "engine" in await heartbeat_says(link, "engine-unavailable")
     finally:
-        podman.start()
-    await eventually(lambda: answers(link))
-    assert (await link.request("DevBox.exec", {"devboxId": box, "command": "echo on"}))["stdout"] == "on\n"
+        podman.thaw()
     await heartbeat_says(link, "connected")
+
+    assert await answers(link)
+    assert link.connections == 1
 
 
 async def test_stopping_both_leaves_devboxes_running(worker: Worker, podman: Podman) -> None:
@@ -160,45 +199,64 @@ async def test_a_data_directory_has_one_executor(worker: Worker) -> None:
     assert await answers(await worker.link())
 
 
-def _supervised(console: Console, podman: Podman, worker: Worker) -> Process:
+def supervised(console: Console, directory: Path, *more: str) -> Process:
+    """``clustercode worker``, not started yet."""
     command = [
-        *(sys.executable, "-m", "clustercode", "worker", "--url", console.worker_url),
-        *("--token-file", str(console.token_file), "--tenant", TENANT, "--worker-id", "w-supervised"),
-        *("--engine-socket", str(podman.socket), "--data-dir", str(worker.directory / "supervised")),
+        *(*PROGRAM, "worker", "--url", console.worker_url, "--token-file", str(console.token_file)),
+        *("--tenant", TENANT, "--worker-id", "w-supervised", "--data-dir", str(directory / "data"), *more),
     ]
-    return Process("worker", command, worker.directory / "supervised.log")
+    return Process("worker", command, directory / "supervised.log")
 
 
-async def test_the_supervisor_keeps_both_running_and_takes_them_along(
-    worker: Worker, console: Console, podman: Podman
-) -> None:
-    """A killed gateway or executor is started again; SIGTERM ends all with 0; SIGKILL leaves no child."""
-    supervisor = _supervised(console, podman, worker)
-    await supervisor.start()
-    link = await console.worker("w-supervised", 30)
-    for name in ("gateway", "executor"):
-        child = _child(supervisor, name)
-        child.kill()
-        await eventually(lambda name=name, pid=child.pid: _has_other_child(supervisor, name, pid))
-        await link.wait_connected(30)
-        await eventually(lambda: answers(link))
-    assert await supervisor.stop() == 0
-
-    await supervisor.start()
-    await link.wait_connected(30)
-    children = psutil.Process(supervisor.pid).children(recursive=True)
-    assert len(children) >= 2
-    await supervisor.stop(signal.SIGKILL)
-    await eventually(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+def children(supervisor: Process) -> dict[str, psutil.Process]:
+    """Its processes that live, by what they are."""
+    found = {}
+    for child in psutil.Process(supervisor.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            words = child.cmdline()
+            found.update({name: child for name in ("gateway", "executor", "system service") if name in " ".join(words)})
+    return found
 
 
-def _child(supervisor: Process, name: str) -> psutil.Process:
-    return next(c for c in psutil.Process(supervisor.pid).children(recursive=True) if name in c.cmdline()[1:5])
+async def test_the_supervisor_keeps_both_running(podman: Podman, console: Console, directory: Path) -> None:
+    """A killed gateway or executor is started again, and with it all works; SIGTERM ends all with 0."""
+    supervisor = supervised(console, directory, "--engine-socket", str(podman.socket))
+    async with started(supervisor):
+        link = await console.worker("w-supervised", 30)
+        for name in ("gateway", "executor"):
+            killed = children(supervisor)[name]
+            killed.kill()
+            await eventually(lambda name=name, killed=killed: children(supervisor).get(name, killed).pid != killed.pid)
+            await link.wait_connected(30)
+            await eventually(lambda: answers(link))
+        left = children(supervisor)
+
+        assert await supervisor.stop() == 0
+        assert set(left) == {"gateway", "executor"}
+        assert not any(child.is_running() for child in left.values())
 
 
-def _has_other_child(supervisor: Process, name: str, pid: int) -> bool:
-    found = [c for c in psutil.Process(supervisor.pid).children(recursive=True) if name in c.cmdline()[1:5]]
-    return bool(found) and all(child.pid != pid for child in found)
+async def test_a_killed_supervisor_leaves_no_process(console: Console, directory: Path) -> None:
+    """Gateway, executor and the engine's service that it started end with it, whatever kills it; DevBoxes go on."""
+    supervisor = supervised(console, directory)
+    try:
+        async with started(supervisor):
+            link = await console.worker("w-supervised", 30)
+            await eventually(lambda: answers(link))
+            box = await create(link)
+            await Terminal(link, box, command="sleep 861").open()
+            left = children(supervisor)
+            await supervisor.kill()
+            await eventually(
+                lambda: (
+                    not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in left.values())
+                )
+            )
+
+            assert {"gateway", "executor"} <= set(left), "and the service, where the machine has none"
+            assert "running" in Podman.run("inspect", "-f", "{{.State.Status}}", f"clustercode-{box}")
+    finally:
+        remove_all(directory / "data")
 
 
 async def test_a_creation_cut_by_a_kill_is_found_by_its_name(worker: Worker) -> None:
