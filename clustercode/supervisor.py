@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _HEALTHY_S = 60.0
-_FINAL = (ExitCode.TOKEN_REFUSED, ExitCode.MISCONFIGURED)
+_USAGE = 2
+_FINAL = (_USAGE, ExitCode.TOKEN_REFUSED, ExitCode.MISCONFIGURED)
 """A restart changes nothing about these: hammering an orchestrator with a refused token helps nobody."""
 _STOP_TIMEOUT_S = 15.0
 _ENGINE_WAIT_S = 20.0
@@ -72,7 +73,7 @@ async def supervise(plan: WorkerPlan) -> int:
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(child.keep_running(), name=child.name) for child in (executor, gateway)]
             if runs_engine:
-                (plan.data_dir / "engine").mkdir(mode=0o700, parents=True, exist_ok=True)
+                (plan.data_dir / "engine").mkdir(mode=0o700, exist_ok=True)
                 engine = EngineService(
                     directory=plan.data_dir / "engine", runtime=plan.runtime, podman_path=plan.podman_path
                 )
@@ -158,9 +159,8 @@ class _Child:
         try:
             return await self._process.wait()
         finally:
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
+            # Only when this task is cancelled: the other process cannot go on. Bounded, so it may wait.
+            await _end(self._process)
 
     def _token_pipe(self) -> int | None:
         """Return the reading end of a pipe that holds the token, read anew so that a replaced file counts."""
@@ -176,3 +176,16 @@ class _Child:
         with os.fdopen(writing, "wb") as pipe, suppress(BrokenPipeError):
             pipe.write(token)
         return reading
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process that may run: ask, wait, kill."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,6 +1,7 @@
 """The whole console on one screen: what listens where, started and stopped in order."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -99,8 +100,9 @@ async def _listen(runner: web.AppRunner, port: int) -> int:
     try:
         await web.TCPSite(runner, HOST, port).start()
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno else error  # asyncio's own text repeats the address
         raise ConsoleError(
-            f"Port {port} on {HOST} cannot be used ({error.strerror}): choose another with --port, 0 takes any."
+            f"Port {port} on {HOST} cannot be used ({why}): choose another with --port, 0 takes any."
         ) from error
     return int(runner.addresses[0][1])
 

@@ -72,7 +72,8 @@ class Pages:
                 401,
                 "Open the address that the console printed",
                 "It looks like http://127.0.0.1:7070/?token=… and lets this browser in. It works once: to get a new "
-                "one, stop the console with Ctrl+C and run it again.",
+                "one, stop the console with Ctrl+C and run it again. DevBoxes and their terminals keep running "
+                "meanwhile, except those of the demo.",
             )
         cookie = self._admission.redeem(token)
         if cookie is None:
@@ -80,7 +81,8 @@ class Pages:
                 401,
                 "This address was used already",
                 "Each address that the console prints lets one browser in. To get a new one, stop the console with "
-                "Ctrl+C and run it again. Terminals and DevBoxes keep running meanwhile.",
+                "Ctrl+C and run it again. DevBoxes and their terminals keep running meanwhile, except those of the "
+                "demo.",
             )
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(self._cookie_name, cookie, httponly=True, samesite="Strict", path="/")

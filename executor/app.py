@@ -38,6 +38,7 @@ _MAX_RPC_BYTES = 4 * 1024 * 1024
 _MAX_RPCS = 1000
 _ENGINE_WAIT_S = 20.0
 _ADOPT_AGAIN_S = 5.0
+_LEARN_AGAIN_S = 1.0
 
 
 class ExitCode(IntEnum):
@@ -78,8 +79,10 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             ("grpc.max_send_message_length", 2 * _MAX_RPC_BYTES),
         ],
     )
+    _bind(server, data_dir)
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")
+        learning = life.create_task(_learn(engine), name="learn-engine")
         adopting = life.create_task(_adopt(devboxes, engine, engine_service, config), name="adopt")
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
         async with asyncio.TaskGroup() as tasks:
@@ -124,7 +127,6 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             healthy = health.aio.HealthServicer()
             pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-            _bind(server, data_dir)
             await server.start()
             await _say(healthy, health_pb2.HealthCheckResponse.SERVING)
             log.info("executor serves tenants %s, floor %s", ", ".join(config.tenants), config.security_floor.label)
@@ -139,10 +141,8 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             events.close()
             await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
-        adopting.cancel()
-        housekeeping.cancel()
-        watching.cancel()
-        finding.cancel()
+        for task in (adopting, housekeeping, watching, learning, finding):
+            task.cancel()
     await engine.aclose()
 
 
@@ -177,6 +177,14 @@ def _check_directory(data_dir: DataDir) -> None:
 async def _say(healthy: health.aio.HealthServicer, status: int) -> None:
     for name in ("", SERVICE_NAME):
         await healthy.set(name, status)
+
+
+async def _learn(engine: Engine) -> None:
+    """Know which engine it is, and again after it was away."""
+    while True:
+        with suppress(Refusal):
+            await engine.learn()
+        await asyncio.sleep(_LEARN_AGAIN_S)
 
 
 async def _adopt(devboxes: DevBoxes, engine: Engine, engine_service: EngineService, config: ExecutorConfig) -> None:

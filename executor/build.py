@@ -100,7 +100,7 @@ class Builds:
 
     async def _build(self, request: BuildImage, containerfile: Containerfile, name: str, on_event: OnEvent) -> str:
         await self._images.check_name(request.tenant, name)
-        storage = Path((await self._engine.info()).storage)
+        storage = Path((await self._engine.learn()).storage)
         await self._check_room(storage)
 
         async def on_progress(message: str, fraction: float | None) -> None:

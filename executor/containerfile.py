@@ -217,7 +217,7 @@ def _from(instruction: Instruction, arguments: Mapping[str, str], stages: list[s
     if stage and _STAGE.fullmatch(stage) is None:
         raise instruction.refusal("a stage's name is letters, digits, '.', '_' and '-', and begins with a letter.")
     image = _expanded(words[0], arguments)
-    earlier = image.lower() in stages or image == "scratch"
+    earlier = image == "scratch" or (image != "" and image.lower() in stages)  # unnamed stages have "" for a name
     if not earlier and not is_reference(image):
         raise instruction.refusal(f"{image[:100]!r} is no name of an image.")
     stages.append(stage.lower())

@@ -200,9 +200,10 @@ class DevBoxes:
         boxes = await self._all(*([f"{PREFIX}tenant={tenant}"] if tenant else []))
         return [box for box in boxes if box.tenant in self._tenants]
 
-    async def count_running(self) -> int:
+    async def count_running(self, timeout_s: float) -> int:
         """Return how many DevBoxes of this worker run."""
-        return len(await self._engine.list_names([f"{PREFIX}install={self._data_dir.install}"], running_only=True))
+        install = f"{PREFIX}install={self._data_dir.install}"
+        return len(await self._engine.list_names([install], running_only=True, timeout_s=timeout_s))
 
     async def tidy(self) -> list[DevBox]:
         """Make ready at start: drop secrets of DevBoxes that are gone; return the DevBoxes that are there."""

@@ -26,6 +26,8 @@ API_VERSION = "v1.41"
 """What Podman 4.3 and Docker 20.10, the oldest engines supported, both speak."""
 
 CALL_TIMEOUT_S = 30.0
+_NO_CONNECTION = 900
+"""What aiodocker gives as status when it cannot connect."""
 PULL_TIMEOUT_S = 3600.0
 _MAX_ENGINE_LINE_BYTES = 4 * 1024 * 1024
 _NOT_CONNECTED = 900
@@ -73,6 +75,11 @@ class Engine:
         self._info: EngineInfo | None = None
 
     @property
+    def known(self) -> EngineInfo | None:
+        """Which engine it is, None until `learn` found out and while it is away."""
+        return self._info
+
+    @property
     def kind(self) -> EngineKind:
         """Which engine answered last."""
         return self._info.kind if self._info else "podman"
@@ -83,23 +90,26 @@ class Engine:
             await self._docker.session.close()
         self._docker = self._socket = self._info = None
 
-    async def info(self, timeout_s: float = CALL_TIMEOUT_S) -> EngineInfo:
-        """Return which engine answers, asking it each time: this is also the check that it is alive."""
-        async with self._call(timeout_s) as docker:
-            version = await docker.version()
-        names = {component.get("Name", "") for component in version.get("Components") or ()}
-        kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
-        if self._info is None or self._info.version != version["Version"]:
-            async with self._call(timeout_s) as docker:
-                storage = (await docker.system.info()).get("DockerRootDir", "")
-            self._info = EngineInfo(kind, version["Version"], storage)
+    async def learn(self) -> EngineInfo:
+        """Return which engine answers, finding it out unless that is known.
+
+        Podman may take a second for it on a busy machine (it asks the package manager), so nobody waits for it.
+        """
+        if self._info is None:
+            async with self._call() as docker:
+                version, info = await docker.version(), await docker.system.info()
+            names = {component.get("Name", "") for component in version.get("Components") or ()}
+            kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
+            self._info = EngineInfo(kind, version["Version"], info.get("DockerRootDir", ""))
         return self._info
 
     # --- containers and volumes -----------------------------------------------------------------------------
 
-    async def list_names(self, labels: Iterable[str], *, running_only: bool = False) -> list[str]:
+    async def list_names(
+        self, labels: Iterable[str], *, running_only: bool = False, timeout_s: float = CALL_TIMEOUT_S
+    ) -> list[str]:
         """Return the names of all containers that carry all the labels (``key=value``)."""
-        async with self._call() as docker:
+        async with self._call(timeout_s) as docker:
             found = await docker.containers.list(all=not running_only, filters=json.dumps({"label": list(labels)}))
         return [container["Names"][0].removeprefix("/") for container in found]
 
@@ -311,11 +321,15 @@ class Engine:
         except TimeoutError:
             raise Unavailable(f"The container engine did not answer within {timeout_s:.0f} s; it may hang.") from None
         except aiodocker.DockerError as error:
-            raise _refusal(error) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(
-                f"The container engine does not answer on {socket} ({type(error).__name__}). Is it running?"
-            ) from None
+            if error.status != _NO_CONNECTION:
+                raise _refusal(error) from None
+            raise self._away(socket) from None
+        except (aiohttp.ClientError, OSError):
+            raise self._away(socket) from None
+
+    def _away(self, socket: Path) -> Unavailable:
+        self._info = None  # what comes back may be another engine
+        return Unavailable(f"The container engine does not answer on {socket}. Is it running?")
 
 
 def _hint(line: bytes) -> Hint | None:

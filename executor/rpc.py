@@ -25,7 +25,7 @@ from executor.policy import check_tenant
 from executor.sessions import Sessions
 from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
-from protos.errors import ErrorCode, Refusal, Unavailable
+from protos.errors import REFUSAL_METADATA, ErrorCode, Refusal, Unavailable
 
 Context = grpc.aio.ServicerContext[Any, Any]
 DRAINING = Unavailable("This worker is shutting down: send it again in a moment.")
@@ -95,11 +95,15 @@ async def refusing(context: Context) -> AsyncIterator[None]:
     try:
         yield
     except Refusal as refusal:
-        await context.abort(_STATUS[refusal.code], refusal.message)
+        await _abort(context, refusal)
     except ExceptionGroup as group:
         refusals, others = group.split(Refusal)
         if others is not None or refusals is None:
             raise
         first = refusals.exceptions[0]
         assert isinstance(first, Refusal)  # noqa: S101 - split by type
-        await context.abort(_STATUS[first.code], first.message)
+        await _abort(context, first)
+
+
+async def _abort(context: Context, refusal: Refusal) -> None:
+    await context.abort(_STATUS[refusal.code], refusal.message, trailing_metadata=((REFUSAL_METADATA, "1"),))

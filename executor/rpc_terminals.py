@@ -11,6 +11,9 @@ from executor.terminal import Detached, Exited, InputAck, Output, Refused, Viewe
 from protos import executor_pb2 as pb
 from protos.errors import InvalidArgument, Refusal
 
+_FAREWELL_S = 60.0
+"""How long a viewer that was told the last there is may take to end the call."""
+
 
 class TerminalRpcs(Rpcs):
     """List sessions, attach to one."""
@@ -58,6 +61,12 @@ class TerminalRpcs(Rpcs):
                     reading = group.create_task(self._read_viewer(viewer, context), name="terminal-requests")
                     writing = group.create_task(self._write_viewer(viewer, context), name="terminal-responses")
                     await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+                    # The viewer ends the call, not we: if our end met an acknowledgement on its way, its gRPC would
+                    # forget what it has not read yet. So its end, where it is one, also says that it has all.
+                    await asyncio.wait((reading,), timeout=_FAREWELL_S if writing.done() else 0)
+                    told_end = writing.done() and writing.exception() is None and writing.result()
+                    if told_end and reading.done() and not context.cancelled():
+                        self.parts.sessions.fetched(viewer)
                     reading.cancel()
                     writing.cancel()
             finally:
@@ -85,7 +94,8 @@ class TerminalRpcs(Rpcs):
             )
         )
 
-    async def _write_viewer(self, viewer: Viewer, context: Context) -> None:
+    async def _write_viewer(self, viewer: Viewer, context: Context) -> bool:
+        """Tell a viewer all there is; return whether the last was the session's end."""
         while True:
             match news := await viewer.next():
                 case Output(offset, data):
@@ -98,11 +108,10 @@ class TerminalRpcs(Rpcs):
                 case Exited(exit_code, offset):
                     exited = pb.TerminalExited(exit_code=exit_code, offset=offset)
                     await context.write(pb.AttachTerminalResponse(exited=exited))
-                    self.parts.sessions.fetched(viewer)
-                    return
+                    return True
                 case Detached():
                     await context.write(pb.AttachTerminalResponse(detached=pb.TerminalDetached(reason=news.reason)))
-                    return
+                    return False
 
     async def _read_viewer(self, viewer: Viewer, context: Context) -> None:
         terminal = viewer.terminal

@@ -78,8 +78,8 @@ class Sessions:
         return len(self._sessions)
 
     def terminals(self) -> list[Terminal]:
-        """Return all terminals, oldest first."""
-        return [session.terminal for session in self._sessions.values()]
+        """Return all terminals, oldest first; not those that are just being opened, which nobody may attach to yet."""
+        return [session.terminal for session in self._sessions.values() if session.terminal.was_attached]
 
     async def open(self, request: OpenTerminal) -> tuple[Viewer, bool]:
         """Attach to a session, opening it first where there is none of that id; says whether it was there before."""
@@ -109,7 +109,7 @@ class Sessions:
         session.expiry = asyncio.get_running_loop().call_later(self._limits.detached_s, session.end_wanted.set)
 
     def fetched(self, viewer: Viewer) -> None:
-        """Note that a viewer was told of the session's end."""
+        """Note that a viewer has all of an ended session."""
         if session := self._sessions.get(viewer.terminal.session_id):
             session.fetched.set()
 
@@ -223,11 +223,12 @@ class Sessions:
         try:
             await self._until(session, terminal.ended_event, session.end_wanted)
             if not terminal.ended_event.is_set():
+                terminal.end()
                 await self._kill(session)
             terminal.finish(await exit_code(self._engine, session.exec_id))
             log.info("session %s ended with exit code %s", terminal.session_id, terminal.exit_code)
             try:
-                async with asyncio.timeout(self._limits.ended_s):
+                async with asyncio.timeout(_END_TIMEOUT_S if terminal.is_closed else self._limits.ended_s):
                     await session.fetched.wait()
             except TimeoutError:
                 pass

@@ -40,7 +40,7 @@ class GatewayConfig(BaseModel):
             )
         if url.scheme == "ws" and not (self.allow_insecure or _is_loopback(url.hostname)):
             raise ValueError(
-                f"ws:// would send the token to {url.hostname} in the clear: use wss://, or allow_insecure if you must."
+                f"ws:// would send the token to {url.hostname} in the clear: use wss:// (or --allow-insecure)."
             )
         if self.mode == "byom" and self.tenant_id is None:
             raise ValueError("In mode byom the worker belongs to one tenant: set tenant_id.")

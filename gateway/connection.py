@@ -92,7 +92,7 @@ def _explain_status(error: InvalidStatus) -> NoReturn:
     if status in (401, 403):
         raise TokenRefused(
             f"The orchestrator does not accept this worker's token (HTTP {status}). "
-            "Get a new one with `clustercode login`, then start the worker again."
+            "Put a valid one in the token file, then start the worker again."
         ) from None
     retry_after = error.response.headers.get("Retry-After")
     raise DialError(f"HTTP {status}", retry_after_s(retry_after, datetime.now(UTC))) from None

@@ -31,9 +31,9 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             text = file.read(_MAX_FILE_BYTES).decode("ascii").strip()
     except OSError as error:
-        raise Misconfigured(f"Cannot read the token file {path}: {error.strerror}. Run `clustercode login`.") from None
+        raise Misconfigured(f"Cannot read the token file {path}: {error.strerror}; see --token-file.") from None
     except UnicodeDecodeError:
         text = ""
     if not _TOKEN.fullmatch(text):
-        raise Misconfigured(f"The token file {path} does not hold one token on one line. Run `clustercode login`.")
+        raise Misconfigured(f"The token file {path} does not hold one token on one line. Give one with --token-file.")
     return text

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
@@ -19,7 +19,16 @@ from grpc import aio
 from gateway.errors import ExecutorUntrusted
 from protos import executor_pb2 as pb
 from protos import limits
-from protos.errors import REFUSALS, DeadlineExceeded, ErrorCode, Internal, Refusal, Unavailable
+from protos.errors import (
+    REFUSAL_METADATA,
+    REFUSALS,
+    DeadlineExceeded,
+    ErrorCode,
+    Internal,
+    Refusal,
+    ResourceExhausted,
+    Unavailable,
+)
 from protos.executor_pb2_grpc import ExecutorServiceStub
 
 if TYPE_CHECKING:
@@ -225,36 +234,31 @@ class ExecutorClient:
     def attach_terminal(self) -> "TerminalStream":
         """Begin a stream for one terminal; the first write must be ``open``."""
         self.check_socket()
-        return Stream(self._stub.AttachTerminal(), self._reachable)
+        return Stream(self._stub.AttachTerminal())
 
     def attach_display(self) -> "DisplayStream":
         """Begin a stream for one viewer of a display; the first write must be ``open``."""
         self.check_socket()
-        return Stream(self._stub.AttachDisplay(), self._reachable)
+        return Stream(self._stub.AttachDisplay())
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
         """Check the socket before a call, and translate how it fails."""
         self.check_socket()
-        begun = self._reachable()
+        begun = self._channel.get_state() is grpc.ChannelConnectivity.READY
         try:
             yield
         except aio.AioRpcError as error:
-            reachable = self._reachable()
-            raise refusal_of(error.code(), error.details() or "", reachable=reachable, begun=begun) from None
-
-    def _reachable(self) -> bool:
-        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+            raise refusal_of(error.code(), error.details() or "", ours=_is_ours(error), begun=begun) from None
 
 
 class Stream(Generic[_Request, _Response]):
     """The stream of one terminal or display. Has no deadline: it lasts as long as someone looks at it."""
 
-    __slots__ = ("_call", "_cancelled", "_opened", "_reachable")
+    __slots__ = ("_call", "_cancelled", "_opened")
 
-    def __init__(self, call: "aio.StreamStreamCall[_Request, _Response]", reachable: Callable[[], bool]) -> None:
+    def __init__(self, call: "aio.StreamStreamCall[_Request, _Response]") -> None:
         self._call = call
-        self._reachable = reachable
         self._opened = False
         self._cancelled = False
 
@@ -263,10 +267,9 @@ class Stream(Generic[_Request, _Response]):
         try:
             response = await self._call.read()
         except aio.AioRpcError as error:
-            reachable = self._reachable()
-            if self._opened and error.code() is grpc.StatusCode.UNAVAILABLE and not reachable:
+            if self._opened and error.code() is grpc.StatusCode.UNAVAILABLE and not _is_ours(error):
                 raise Unavailable(STREAM_LOST) from None
-            raise refusal_of(error.code(), error.details() or "", reachable=reachable, begun=False) from None
+            raise refusal_of(error.code(), error.details() or "", ours=_is_ours(error), begun=False) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._cancelled and not (task is not None and task.cancelling()):
@@ -283,6 +286,13 @@ class Stream(Generic[_Request, _Response]):
             return False
         return True
 
+    async def finish(self) -> None:
+        """Say that all of an ended session arrived, and wait for the stream's end; the executor then forgets it."""
+        with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.done_writing()
+            while await self._call.read() is not aio.EOF:
+                pass
+
     def cancel(self) -> None:
         """End the stream, which detaches a terminal and ends a viewer; safe to call twice."""
         self._cancelled = True
@@ -293,18 +303,24 @@ TerminalStream = Stream[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
 DisplayStream = Stream[pb.AttachDisplayRequest, pb.AttachDisplayResponse]
 
 
-def refusal_of(code: grpc.StatusCode, message: str, *, reachable: bool, begun: bool) -> Refusal:
+def _is_ours(error: aio.AioRpcError) -> bool:
+    return any(key == REFUSAL_METADATA for key, _ in error.trailing_metadata() or ())
+
+
+def refusal_of(code: grpc.StatusCode, message: str, *, ours: bool, begun: bool) -> Refusal:
     """Translate a gRPC status.
 
-    ``reachable``: the channel is up now, so that it was the executor itself who answered. ``begun``: the channel was
-    up when the call began, so that the executor may have acted on it.
+    ``ours``: the executor itself refused, so its sentence is for the caller. ``begun``: the channel was up when the
+    call began, so the executor may have acted on it.
     """
-    # The channel may not know yet that its connection is gone; these are gRPC's words, never the executor's.
-    cut = message.startswith(("Stream removed", "Socket closed", "recvmsg:"))
-    if code is grpc.StatusCode.UNAVAILABLE and (cut or not reachable):
-        return Unavailable(EXECUTOR_STOPPED if begun else EXECUTOR_AWAY)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED and message in ("", "Deadline Exceeded"):
-        return DeadlineExceeded("The executor did not answer in time; it may have been done, so look first.")
-    if code.name not in ErrorCode.__members__ or not message:
-        return Internal("The executor failed at this; its log on the machine says why.")
-    return REFUSALS[ErrorCode(code.name)](message)
+    if ours and code.name in ErrorCode.__members__ and message:
+        return REFUSALS[ErrorCode(code.name)](message)
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            return Unavailable(EXECUTOR_STOPPED if begun else EXECUTOR_AWAY)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("The executor did not answer in time; it may have been done, so look first.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return ResourceExhausted("The executor has too much to do, or this is too large: send less at a time.")
+        case _:
+            return Internal("The executor failed at this; its log on the machine says why.")

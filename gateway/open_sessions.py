@@ -1,11 +1,10 @@
 """The sessions of one connection, of both kinds, and where its binary frames go."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from gateway.bridge import Bridge
 from gateway.connection import Connection
-from gateway.displays import Displays
+from gateway.displays import DisplayBridge, Displays
+from gateway.streams import TerminalBridge
 from gateway.terminals import Terminals
 from protos import frames, wire
 from protos.errors import InvalidArgument, Refusal
@@ -23,7 +22,7 @@ class OpenSessions:
     async def frame(self, data: bytes) -> None:
         """Take a binary frame: input. What is wrong with it is told, with its channel and session where known."""
         channel: int | None = None
-        bridge: Bridge[Any, Any] | None = None
+        bridge: TerminalBridge | DisplayBridge | None = None
         try:
             if not self.connection.binary:
                 raise InvalidArgument(

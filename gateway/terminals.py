@@ -3,18 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from gateway.connection import Connection
 from gateway.executor_client import ExecutorClient
 from gateway.in_flight import InFlight
-from gateway.registry import Registry
 from gateway.session import KnownSession, SessionMemory
 from gateway.shell import argv
 from gateway.streams import TerminalBridge
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
 from protos import wire
-from protos.errors import Refusal
+from protos.errors import NotFound, Refusal, ResourceExhausted
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,11 @@ INPUT_ACK_DELAY_S = 0.02
 RESUME_RETRY_S = 1.0
 
 
-class Terminals(Registry[TerminalBridge]):
-    """Each session lives on in the executor when the connection ends."""
+class Terminals:
+    """Lives as long as its connection; its tasks belong to the connection's task group.
+
+    A session without a bridge here is unknown here, even if the executor has it: it must be opened first.
+    """
 
     def __init__(
         self,
@@ -42,11 +45,17 @@ class Terminals(Registry[TerminalBridge]):
         channels: Iterator[int],
         window_bytes: int,
     ) -> None:
-        super().__init__(connection, tasks, in_flight, channels, noun="terminal", most=MAX_TERMINALS)
+        self._connection = connection
+        self._tasks = tasks
         self._executor = executor
         self._uplink = uplink
         self._memory = memory
+        self._in_flight = in_flight
         self._window_bytes = window_bytes
+        self._bridges: dict[TerminalBridge, _Opened] = {}
+        self._sessions: dict[str, TerminalBridge] = {}
+        self._channels: dict[int, TerminalBridge] = {}
+        self._next_channel = channels
         self._input_acks: dict[TerminalBridge, int] = {}  # the last one of each session counts
         self._input_acked = asyncio.Event()
 
@@ -65,9 +74,9 @@ class Terminals(Registry[TerminalBridge]):
             user=payload.user or "",
             workdir=payload.workdir or "",
             env=payload.env,
-            persistent=payload.persistent or "",
             from_offset=payload.from_offset,
             window_bytes=self._window_bytes,
+            persistent=payload.persistent or "",
         )
         self._start(request, request_id, None)
 
@@ -80,31 +89,81 @@ class Terminals(Registry[TerminalBridge]):
         self._find(payload.session_id).resize(payload.cols, payload.rows)
 
     def ack(self, payload: wire.TerminalAck) -> None:
-        """Open a session's window."""
-        self._find(payload.session_id).ack(payload.offset)
+        """Open a session's window. An acknowledgement that crosses the session's end on its way is no error."""
+        bridge = self._sessions.get(payload.session_id)
+        if bridge is not None:
+            bridge.ack(payload.offset)
 
     def close(self, payload: wire.TerminalClose) -> None:
         """End a session."""
         self._find(payload.session_id).close()
 
+    def of_channel(self, channel: int) -> TerminalBridge:
+        """Return the bridge whose bytes a channel carries; raises `NotFound`."""
+        bridge = self._channels.get(channel)
+        if bridge is None:
+            raise NotFound(f"No terminal has channel {channel} on this connection; open the session again.")
+        return bridge
+
+    def _find(self, session_id: str) -> TerminalBridge:
+        bridge = self._sessions.get(session_id)
+        if bridge is None:
+            raise NotFound(f"No terminal {session_id} is open on this connection; send terminal.open with it first.")
+        return bridge
+
     # --- Bridges ---
 
     def _start(self, request: pb.TerminalOpen, request_id: str | None, resuming: KnownSession | None) -> None:
-        self._check_room()
-        bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request, request_id, resuming)
-        self._begin(bridge, request.tenant_id)
+        if len(self._bridges) >= MAX_TERMINALS:
+            raise ResourceExhausted(f"At most {MAX_TERMINALS} terminals on one connection; close some first.")
+        bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request)
+        # From here on the session's messages are for this bridge. One that had it stays until this one is open: the
+        # executor may refuse, another tenant's open for example, and then it has the session still.
+        previous = self._sessions.get(request.session_id) if request.session_id else None
+        if request.session_id:
+            self._sessions[request.session_id] = bridge
+        tracked = ExitStack()
+        tracked.enter_context(self._in_flight.track(request_id, request.tenant_id))
+        label = request.session_id or request_id or "new"
+        pump = self._tasks.create_task(bridge.pump(), name=f"terminal-input {label}")
+        run = self._tasks.create_task(bridge.run(), name=f"terminal-output {label}")
+        self._bridges[bridge] = _Opened(request_id, resuming, (pump, run), tracked, previous)
+
+    def _replace(self, bridge: TerminalBridge) -> None:
+        """End the bridges that had the session before this one."""
+        for old in [old for old in self._bridges if old.session_id == bridge.session_id and old is not bridge]:
+            if old.known is not None:
+                log.info("Session %s: opened again on the same connection", bridge.session_id)
+                self.ended(old)
+        self._sessions.setdefault(bridge.session_id, bridge)
 
     def ended(self, bridge: TerminalBridge) -> None:
         """Forget a bridge and end its tasks; safe to call twice."""
-        super().ended(bridge)
+        opened = self._bridges.pop(bridge, None)
+        if opened is None:
+            return
+        opened.tracked.close()
+        bridge.abandon()
+        current = asyncio.current_task()
+        for task in opened.tasks:
+            if task is not current:
+                task.cancel()
+        if self._sessions.get(bridge.session_id) is bridge:
+            del self._sessions[bridge.session_id]
+            if bridge.known is None and opened.previous in self._bridges:
+                self._sessions[bridge.session_id] = opened.previous
+        self._channels.pop(bridge.channel, None)
         self._input_acks.pop(bridge, None)
+        self._connection.forget(bridge)
 
     async def opened(self, bridge: TerminalBridge, opened: pb.TerminalOpened) -> bool:
         """Answer the open; a session that was to be resumed and had to be made anew is not wanted."""
-        self._was_opened(bridge)
+        state = self._bridges[bridge]
+        state.tracked.close()
+        self._replace(bridge)
         request = bridge.open_request
-        if bridge.resuming is not None and not opened.resumed:
-            await self._tell_exit(bridge.session_id, -1, bridge.resuming.sent)
+        if state.resuming is not None and not opened.resumed:
+            await self._tell_exit(bridge.session_id, -1, state.resuming.sent)
             return False
         bridge.known = KnownSession(
             bridge.session_id, request.tenant_id, request.devbox_id, request.cols, request.rows, opened.offset
@@ -113,10 +172,12 @@ class Terminals(Registry[TerminalBridge]):
         log.info(
             "Session %s: %s at offset %d", bridge.session_id, "attached" if opened.resumed else "opened", opened.offset
         )
-        if bridge.resuming is not None:
+        if state.resuming is not None:
             return True  # Nobody asked, so there is no answer that could carry a channel: its output goes as JSON.
-        self._give_channel(bridge)
-        if bridge.request_id is not None:
+        if self._connection.binary:
+            bridge.channel = next(self._next_channel)
+            self._channels[bridge.channel] = bridge
+        if state.request_id is not None:
             answer = wire.TerminalOpenAnswer(
                 session_id=bridge.session_id,
                 offset=opened.offset,
@@ -125,24 +186,27 @@ class Terminals(Registry[TerminalBridge]):
                 end_offset=opened.end_offset,
                 channel=bridge.channel or None,
             )
-            await self._connection.send(wire.answer_json(bridge.request_id, answer))
+            await self._connection.send(wire.answer_json(state.request_id, answer))
         return True
 
     async def exited(self, bridge: TerminalBridge, exited: pb.TerminalExited) -> None:
-        """Tell the exit; if the connection is gone, on the next one."""
-        self._forget(bridge)
+        """Tell the exit, and return when it was read; if the connection is gone, it is told again on the next one."""
         log.info("Session %s: exited with %d", bridge.session_id, exited.exit_code)
         await self._tell_exit(bridge.session_id, exited.exit_code, exited.offset)
+        await self._connection.flush_marks()
+        await self._connection.round_trip()
+        self._forget(bridge)
 
     async def failed(self, bridge: TerminalBridge, refusal: Refusal) -> None:
         """Tell why a session could not be opened, or is no longer here."""
-        if bridge not in self._bridges:
+        if bridge not in self._bridges or (bridge.known and self._sessions.get(bridge.session_id) is not bridge):
             return  # replaced meanwhile: the session is another bridge's
         self._forget(bridge)
+        request_id = self._bridges[bridge].request_id
         log.info("Session %s: %s: %s", bridge.session_id or "new", refusal.code, refusal.message)
         self.ended(bridge)  # before the message: whoever reads it may open the session again at once
-        if bridge.known is None and bridge.request_id is not None:
-            await self._connection.send(wire.refusal_json(bridge.request_id, refusal))
+        if bridge.known is None and request_id is not None:
+            await self._connection.send(wire.refusal_json(request_id, refusal))
         else:
             await self._connection.send(wire.error_json(refusal, session_id=bridge.session_id or None))
 
@@ -212,3 +276,23 @@ class Terminals(Registry[TerminalBridge]):
                 return await self._executor.list_sessions()
             except Refusal:
                 await asyncio.sleep(RESUME_RETRY_S)
+
+
+class _Opened:
+    """What belongs to one bridge here."""
+
+    __slots__ = ("previous", "request_id", "resuming", "tasks", "tracked")
+
+    def __init__(
+        self,
+        request_id: str | None,
+        resuming: KnownSession | None,
+        tasks: tuple[asyncio.Task[None], asyncio.Task[None]],
+        tracked: ExitStack,
+        previous: TerminalBridge | None,
+    ) -> None:
+        self.request_id = request_id
+        self.resuming = resuming
+        self.tasks = tasks
+        self.tracked = tracked
+        self.previous = previous

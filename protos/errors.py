@@ -112,6 +112,9 @@ class Internal(Refusal):
     """A defect of ours, logged where it happened."""
 
 
+REFUSAL_METADATA = "clustercode-refusal"
+"""Trailing metadata of an RPC that the executor itself refused; without it, gRPC or a defect speaks."""
+
 REFUSALS: dict[ErrorCode, type[Refusal]] = {
     kind.code: kind
     for kind in (

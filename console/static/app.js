@@ -109,6 +109,7 @@ connection.addEventListener("message", ({ detail: message }) => {
     devboxes.refresh();
   } else {
     tabs.receive(message);
+    if (message.type === "terminal.exit") devboxes.refresh(); // its DevBox may have ended
   }
 });
 
@@ -131,6 +132,7 @@ document.getElementById("open-images").onclick = () => {
   images.show(workers.chosen, (id) => devboxes.nameOf(id));
 };
 document.querySelector("main").addEventListener("pointerdown", closeMenu);
+tabs.onFailed = () => devboxes.refresh(); // what is shown there may be out of date
 tabs.nameOf = (devboxId) => devboxes.nameOf(devboxId);
 window.clustercode = { terminals: tabs.terminals, tabs };
 connection.connect();

@@ -71,11 +71,16 @@ export class Connection extends EventTarget {
     header.setUint32(1, channel);
     header.setBigUint64(5, BigInt(offset));
     frame.set(bytes, HEADER_BYTES);
-    this.#socket.send(frame);
+    this.#put(frame);
   }
 
   #send(message) {
-    this.#socket.send(JSON.stringify(message));
+    this.#put(JSON.stringify(message));
+  }
+
+  #put(data) {
+    // One that closes just now takes nothing, and says so: what was lost is known when it has closed.
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(data);
   }
 
   #receive(message) {

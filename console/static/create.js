@@ -18,6 +18,7 @@ export class CreateDialog {
   #connection;
   #dialog = document.getElementById("create");
   #worker = null;
+  #taken = new Set(); // names of the worker's DevBoxes
   #stop = null; // AbortController of the creation under way
 
   constructor(connection, { onCreated }) {
@@ -36,7 +37,8 @@ export class CreateDialog {
   show(worker, devboxes, defaultImage) {
     this.#worker = worker;
     setText(find("worker"), worker.register?.name ?? worker.id);
-    find("name").value = suggestName(new Set(devboxes.map(({ name }) => name)));
+    this.#taken = new Set(devboxes.map(({ name }) => name));
+    find("name").value = suggestName(this.#taken);
     find("image").value ||= defaultImage;
     const order = Object.keys(PROFILES);
     const floor = order.indexOf(worker.register?.securityFloor ?? "open");
@@ -60,6 +62,12 @@ export class CreateDialog {
     const payload = { name: find("name").value.trim(), image: find("image").value.trim(), profile: find("profile").value };
     if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(payload.name)) {
       showError(find("error"), { message: "A name begins with a letter or digit and has letters, digits, dots, dashes and underscores." });
+      find("name").focus();
+      return;
+    }
+    // Asked for the same once more, a worker answers with the DevBox that is there: good for programs, puzzling here.
+    if (this.#taken.has(payload.name)) {
+      showError(find("error"), { message: `There is a DevBox ${payload.name} already: choose another name.` });
       find("name").focus();
       return;
     }

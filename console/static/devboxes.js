@@ -4,6 +4,7 @@ import { h, keyed, setText, showError } from "./dom.js";
 import { duration } from "./format.js";
 
 const STATES = { created: "not started", running: "running", paused: "paused", exited: "stopped", removing: "being removed", dead: "dead" };
+const UNREMARKABLE = new Set([undefined, null, 0, 143]); // 143: ended by the signal that Stop sends
 
 export class DevBoxList {
   all = []; // of the chosen worker
@@ -55,6 +56,7 @@ export class DevBoxList {
       this.all = devboxes.sort((a, b) => a.name.localeCompare(b.name));
       for (const { id, name } of devboxes) this.#names.set(id, name);
       this.#isLoaded = true;
+      this.#workers.counted(worker.id, devboxes.filter(({ state }) => state === "running").length);
       showError(this.#error, null);
     } catch (error) {
       if (this.#shown === worker.id && error.code !== "UNAVAILABLE") showError(this.#error, error);
@@ -87,7 +89,7 @@ export class DevBoxList {
         button("Stop", "stop", () => this.#do(id, "DevBox.stop", {}, "Stopping")),
         button("Remove", "remove", () => this.#ask(id))),
       h("div", { className: "asking", hidden: true },
-        h("span", {}, "Its files are lost."),
+        h("span", {}, "Its files go too."),
         button("Remove", "remove-yes", () => this.#do(id, "DevBox.remove", { force: true }, "Removing")),
         h("button", { className: "quiet", "data-testid": "remove-no", onclick: () => this.#ask(id) }, "Keep")),
       h("p", { className: "error", role: "alert", "data-testid": "devbox-error", hidden: true }));
@@ -99,7 +101,7 @@ export class DevBoxList {
     row.dataset.state = doing ? "busy" : box.state;
     const find = (selector) => row.querySelector(selector);
     setText(find("strong"), box.name);
-    const code = box.state === "exited" && box.exitCode ? ` (${box.exitCode})` : "";
+    const code = box.state === "exited" && !UNREMARKABLE.has(box.exitCode) ? ` (exit code ${box.exitCode})` : "";
     setText(find(".state"), doing ?? (STATES[box.state] ?? box.state) + code);
     setText(find(".meta"), `${box.profile} · ${box.image}`);
     row.title = `Created ${duration(Date.now() - Date.parse(box.createdAt))} ago with ${box.engine}`;

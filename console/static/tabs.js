@@ -17,6 +17,8 @@ export class Tabs {
   terminals = new Map();
   /** Viewers of displays, for tests. */
   displays = [];
+  /** Called when a terminal was refused. */
+  onFailed = null;
 
   #connection;
   #workers;
@@ -101,7 +103,10 @@ export class Tabs {
     tab.addEventListener("click", () => this.choose(entry, { focus: true }));
     tab.addEventListener("auxclick", (event) => event.button === 1 && this.close(entry));
     tab.addEventListener("dblclick", () => this.#rename(entry));
-    terminal.addEventListener("state", () => this.#show(entry));
+    terminal.addEventListener("state", () => {
+      this.#show(entry);
+      if (terminal.state === "failed") this.onFailed?.();
+    });
     terminal.addEventListener("retry", () => terminal.sync(this.#workers.get(terminal.worker)));
     terminal.addEventListener("leave", () => tab.focus());
     terminal.addEventListener("session", () => {

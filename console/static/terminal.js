@@ -241,7 +241,8 @@ export class TerminalSession extends EventTarget {
       this.input.acknowledged(message.offset);
       this.#sendInput();
     } else if (message.type === "terminal.exit") {
-      this.#note(`The shell ended with exit code ${message.exitCode}. Enter opens a new one.`);
+      const code = message.exitCode < 0 ? "" : ` with exit code ${message.exitCode}`; // below 0: nobody knows
+      this.#note(`The shell ended${code}. Enter opens a new one.`);
       this.#setState("ended");
     } else if (message.type === "terminal.taken") {
       this.#openedAs = this.#channel = null;

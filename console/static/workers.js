@@ -9,6 +9,8 @@ export class WorkerList {
   byId = new Map();
   chosenId = localStorage.getItem(CHOSEN);
 
+  #running = new Map(); // id -> how many DevBoxes run, counted since its last heartbeat
+
   #list = document.getElementById("workers");
   #none = document.getElementById("no-workers");
 
@@ -22,9 +24,18 @@ export class WorkerList {
   }
 
   update(workers) {
-    for (const worker of workers) this.byId.set(worker.id, worker);
+    for (const worker of workers) {
+      if (!sameHeartbeat(worker, this.byId.get(worker.id))) this.#running.delete(worker.id);
+      this.byId.set(worker.id, worker);
+    }
     const first = [...this.byId.values()].find((worker) => worker.connected) ?? [...this.byId.values()][0];
     if (first && !this.chosen) this.chosenId = first.id;
+    this.render();
+  }
+
+  /** Learn how many of a worker's DevBoxes run, ahead of its next heartbeat. */
+  counted(id, running) {
+    this.#running.set(id, running);
     this.render();
   }
 
@@ -60,10 +71,14 @@ export class WorkerList {
     fill(find(".cpu"), heartbeat && heartbeat.cpuUsage / 100, heartbeat && `${Math.round(heartbeat.cpuUsage)} % of ${register.cpuCount}`);
     fill(find(".memory"), heartbeat && total && 1 - heartbeat.memoryFree / total, heartbeat && `${bytes(heartbeat.memoryFree)} free`);
     fill(find(".disk"), heartbeat?.diskTotal && 1 - heartbeat.diskFree / heartbeat.diskTotal, heartbeat?.diskTotal && `${bytes(heartbeat.diskFree)} free`);
-    const running = heartbeat?.containersRunning;
+    const running = this.#running.get(id) ?? heartbeat?.containersRunning;
     setText(find(".boxes"), running === undefined ? "" : `${running === 1 ? "1 DevBox runs" : `${running} DevBoxes run`}`);
     setText(find(".trouble"), connected ? trouble(heartbeat) : "Not connected. DevBoxes and terminals on it go on meanwhile.");
   }
+}
+
+function sameHeartbeat(worker, before) {
+  return JSON.stringify(worker.heartbeat) === JSON.stringify(before?.heartbeat);
 }
 
 function trouble(heartbeat) {

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +130,16 @@ class Podman:
         assert self._process is not None
         self._process.terminate()
         self._process.wait(20)
+
+    def freeze(self) -> None:
+        """Let it hang: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     @staticmethod
     def run(*arguments: str) -> str:
@@ -304,3 +314,13 @@ async def create(link: WorkerLink, name: str = "box", image: str = IMAGE, **more
     answer = await link.request("DevBox.create", {"name": name, "image": image, **more})
     assert answer["devbox"]["state"] == "running"
     return str(answer["devbox"]["id"])
+
+
+async def eventually(holds: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+    """Wait until something holds that nothing tells us of: another process's state. Raises `TimeoutError`."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            found = holds()
+            if (await found) if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(0.02)

@@ -58,7 +58,7 @@ async def test_creating_the_same_again_answers_with_what_is_there(link: WorkerLi
 @pytest.mark.parametrize(
     ("spec", "refusal", "says"),
     [
-        ({"image": "localhost/absent:latest"}, NotFound, "build it first"),
+        ({"image": "localhost/absent:latest"}, NotFound, "build it"),
         ({"name": "no spaces"}, InvalidArgument, "name"),
         ({"profile": "open"}, FailedPrecondition, "floor of this worker is standard"),
         ({"profile": "offline", "env": {"A": "1"}}, InvalidArgument, "offline"),

@@ -44,5 +44,5 @@ def test_what_is_no_token_is_refused_without_being_shown(tmp_path: Path, content
 
 def test_a_missing_file_is_found_at_the_start(tmp_path: Path) -> None:
     """The message says how to get a token."""
-    with pytest.raises(Misconfigured, match="clustercode login"):
+    with pytest.raises(Misconfigured, match="token"):
         Token(tmp_path / "none")

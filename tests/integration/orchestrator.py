@@ -1,0 +1,261 @@
+"""An orchestrator by hand: it sends what no well-behaved one would, and sees every frame as it is.
+
+It stands on `websockets` and `json` alone, none of our own code, so that it speaks the protocol as published.
+"""
+
+import asyncio
+import base64
+import json
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+HOST = "127.0.0.1"
+TOKEN = "a-token-that-must-not-be-logged"  # noqa: S105 - of these tests only
+BINARY = "clustercode.v1+binary"
+TERMINAL = 1
+_HEADER = struct.Struct("!BIQ")
+
+Json = dict[str, Any]
+
+
+def frame(channel: int, offset: int, data: bytes, kind: int = TERMINAL) -> bytes:
+    """Return a binary frame."""
+    return _HEADER.pack(kind, channel, offset) + data
+
+
+class Peer:
+    """One connection of a gateway. Everything it sends is read at once, unless told otherwise, and kept in order."""
+
+    def __init__(self, ws: ServerConnection, at: float) -> None:
+        self.ws = ws
+        self.at = at
+        self.headers = ws.request.headers if ws.request is not None else Headers()
+        self.closed = asyncio.Event()
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._inbox: list[Json] = []
+        self._output: dict[str, bytearray] = {}
+        self._base: dict[str, int] = {}
+        self._channels: dict[int, str] = {}
+        self._changed = asyncio.Condition()
+
+    # --- Sending ----------------------------------------------------------------------------------------------
+
+    async def send(self, kind: str, payload: Json | None = None, message_id: str | None = None) -> None:
+        """Send one message."""
+        message: Json = {"type": kind, "payload": payload or {}}
+        if message_id is not None:
+            message["id"] = message_id
+        await self.ws.send(json.dumps(message))
+
+    async def send_raw(self, data: str | bytes) -> None:
+        """Send a frame as it is: text as text, bytes as binary."""
+        await self.ws.send(data)
+
+    async def ask(self, kind: str, payload: Json | None = None, *, message_id: str = "", timeout_s: float = 30) -> Json:
+        """Send a command and return its whole answer."""
+        message_id = message_id or f"ask-{uuid4().hex}"
+        await self.send(kind, payload, message_id)
+        return await self.expect(type="response", id=message_id, timeout_s=timeout_s)
+
+    async def open(self, devbox_id: str, session_id: str, **more: object) -> Json:
+        """Open a terminal and return the payload of its answer; its output is kept from then on."""
+        payload = {"tenantId": "local", "devboxId": devbox_id, "sessionId": session_id, "cols": 80, "rows": 24, **more}
+        answer = await self.ask("terminal.open", payload)
+        assert answer["ok"], answer
+        opened: Json = answer["payload"]
+        return opened
+
+    async def type(self, session_id: str, data: bytes, offset: int | None = None) -> None:
+        """Send keystrokes as JSON."""
+        payload = {"sessionId": session_id, "data": base64.b64encode(data).decode()}
+        await self.send("terminal.input", payload if offset is None else {**payload, "offset": offset})
+
+    # --- Receiving --------------------------------------------------------------------------------------------
+
+    async def expect(self, timeout_s: float = 30, **fields: object) -> Json:
+        """Return the oldest message not returned before that has these top-level fields; raises `TimeoutError`."""
+
+        def find() -> Json | None:
+            return next((m for m in self._inbox if all(m.get(key) == value for key, value in fields.items())), None)
+
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: find() is not None)
+            message = find()
+            assert message is not None
+            self._inbox.remove(message)
+            return message
+
+    async def shows(self, session_id: str, needle: bytes, timeout_s: float = 30) -> bytes:
+        """Wait until a session's output holds the bytes; returns all of it so far."""
+        await self.until(lambda: needle in self.output(session_id), timeout_s)
+        return self.output(session_id)
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 30) -> None:
+        """Wait until something holds; looked at after each frame."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(holds)
+
+    def output(self, session_id: str) -> bytes:
+        """Return a session's output as far as it came on this connection."""
+        return bytes(self._output.get(session_id, b""))
+
+    def forget_output(self, session_id: str) -> None:
+        """Let go of what came so far."""
+        self._base[session_id] = self.offset(session_id)
+        self._output[session_id] = bytearray()
+
+    def offset(self, session_id: str) -> int:
+        """Return the offset of the next byte of a session."""
+        return self._base.get(session_id, 0) + len(self._output.get(session_id, b""))
+
+    @property
+    def waiting(self) -> list[Json]:
+        """Messages that nobody took yet."""
+        return list(self._inbox)
+
+    # --- Misbehaving ------------------------------------------------------------------------------------------
+
+    def stop_reading(self) -> None:
+        """Read nothing more, until `read_on`: not even pongs go out once the buffers are full."""
+        self._reading.clear()
+
+    def read_on(self) -> None:
+        """Read again."""
+        self._reading.set()
+
+    async def close(self, code: int = 1000) -> None:
+        """Close the connection."""
+        await self.ws.close(code)
+
+    def cut(self) -> None:
+        """Drop the connection without a word."""
+        self.ws.transport.abort()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._reading.wait()
+                data = await self.ws.recv()
+                async with self._changed:
+                    self._take(data)
+                    self._changed.notify_all()
+        except ConnectionClosed:
+            pass
+        finally:
+            self.closed.set()
+
+    def _take(self, data: str | bytes) -> None:
+        if isinstance(data, bytes):
+            kind, channel, offset = _HEADER.unpack_from(data)
+            assert kind == TERMINAL
+            self._append(self._channels[channel], offset, data[_HEADER.size :])
+            return
+        message = json.loads(data)
+        if message["type"] == "terminal.output":
+            payload = message["payload"]
+            self._append(payload["sessionId"], payload["offset"], base64.b64decode(payload["data"]))
+            return
+        if message["type"] == "response" and message["ok"] and "resumed" in message["payload"]:
+            # A terminal is open: noted while the answer is read, for the next frame may be of it.
+            opened = message["payload"]
+            if "channel" in opened:
+                self._channels[opened["channel"]] = opened["sessionId"]
+            self._base[opened["sessionId"]] = opened["offset"]
+            self._output[opened["sessionId"]] = bytearray()
+        self._inbox.append(message)
+
+    def _append(self, session_id: str, offset: int, data: bytes) -> None:
+        self._base.setdefault(session_id, offset)
+        assert offset == self.offset(session_id), f"{session_id}: a gap or a repeat at {offset}"
+        self._output.setdefault(session_id, bytearray()).extend(data)
+
+
+@dataclass
+class Orchestrator:
+    """Listens, decides about each attempt, and hands out connections in order."""
+
+    token_file: Path
+    subprotocol: str | None = BINARY
+    registered: Json | None = field(default_factory=lambda: {"capabilities": ["terminal.ack"]})
+    """Payload of `worker.registered`, sent on each connection; None: never."""
+    refuse_with: tuple[HTTPStatus, dict[str, str]] | None = None
+    port: int = 0
+    attempts: list[float] = field(default_factory=list)
+    """When each handshake came, by the loop's clock."""
+    _peers: "asyncio.Queue[Peer]" = field(default_factory=asyncio.Queue)  # one a connection; tests take them all
+    _attempted: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def worker_url(self) -> str:
+        """Where workers connect."""
+        return f"ws://{HOST}:{self.port}/ws/worker"
+
+    async def peer(self, timeout_s: float = 30) -> tuple[Peer, Json]:
+        """Return the next connection and the payload of its register."""
+        async with asyncio.timeout(timeout_s):
+            peer = await self._peers.get()
+        register = await peer.expect(timeout_s, type="worker.register")
+        return peer, register["payload"]
+
+    async def attempted(self, count: int, timeout_s: float = 30) -> None:
+        """Wait until so many handshakes came in all."""
+        async with asyncio.timeout(timeout_s), self._attempted:
+            await self._attempted.wait_for(lambda: len(self.attempts) >= count)
+
+    async def _decide(self, connection: ServerConnection, request: Request) -> Response | None:
+        async with self._attempted:
+            self.attempts.append(asyncio.get_running_loop().time())
+            self._attempted.notify_all()
+        if self.refuse_with is not None:
+            status, headers = self.refuse_with
+            response = connection.respond(status, "no\n")
+            response.headers.update(headers)
+            return response
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "no\n")
+        return None
+
+    def _select(self, _: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:
+        return next((name for name in offered if name == self.subprotocol), None)
+
+    async def _serve(self, ws: ServerConnection) -> None:
+        peer = Peer(ws, asyncio.get_running_loop().time())
+        self._peers.put_nowait(peer)
+        if self.registered is not None:
+            await peer.send("worker.registered", self.registered)
+        await peer._read()
+
+
+@asynccontextmanager
+async def orchestrator(directory: Path, **options: Any) -> AsyncIterator[Orchestrator]:  # noqa: ANN401
+    """Listen while the context is open."""
+    token_file = directory / "token"
+    token_file.write_text(TOKEN)
+    running = Orchestrator(token_file, **options)
+    async with serve(
+        running._serve,
+        HOST,
+        running.port,
+        process_request=running._decide,
+        select_subprotocol=running._select,
+        compression=None,
+        max_size=None,
+        ping_interval=None,
+        close_timeout=1,
+        server_header=None,
+    ) as server:
+        running.port = next(iter(server.sockets)).getsockname()[1]
+        yield running
