@@ -57,6 +57,12 @@ def containers(podman: Podman, devbox_id: str) -> list[str]:
 # --- The way everybody goes -------------------------------------------------------------------------------------------
 
 
+def up_to(last: str, lines: list[str]) -> list[str]:
+    """The lines that are not empty, to the one that is this."""
+    shown = [line for line in lines if line]
+    return shown[: shown.index(last) + 1]
+
+
 async def test_a_devbox_and_its_shell_from_creation_to_removal(page: ConsolePage, podman: Podman) -> None:
     """Created, typed into, resized, found again after a reload with all it knew, removed: by the page alone."""
     await page.find("first-devbox").click()
@@ -68,6 +74,7 @@ async def test_a_devbox_and_its_shell_from_creation_to_removal(page: ConsolePage
     assert containers(podman, devbox_id) != []
 
     terminal = await page.open_terminal("through-the-page")
+    await terminal.line_from("through-the-page /workspace $")  # what is typed before the prompt is echoed twice
     await terminal.run(f"printf '\\e[38;2;255;120;1m%s\\e[0m\\n' '{TEXT}'", TEXT)
     assert await terminal.first_cell(TEXT) == {"rgb": True, "colour": 0xFF7801, "chars": "n", "width": 1}
     await terminal.run("printf '\\u6f22\\n'", "漢")
@@ -83,12 +90,12 @@ async def test_a_devbox_and_its_shell_from_creation_to_removal(page: ConsolePage
 
     await terminal.run(f"KEPT='{TEXT}'; echo \"she\"ll $$; echo s''et", "set")
     shell = await terminal.line_from("shell ")
-    before = [line for line in await terminal.lines() if line]
+    before = up_to("set", await terminal.lines())
     await page.page.reload()
     again = await page.terminal()
     assert again.session_id == terminal.session_id
     await again.has_line("set")
-    assert [line for line in await again.lines() if line] == before
+    assert up_to("set", await again.lines()) == before
     await again.run('echo "still $KEPT"; echo sa""me shell $$', f"still {TEXT}")
     await again.has_line(f"same {shell}")
 

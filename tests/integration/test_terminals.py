@@ -314,17 +314,19 @@ async def test_many_terminals_at_once(link: WorkerLink) -> None:
 
 
 async def test_a_stopped_devbox_ends_its_terminals(link: WorkerLink) -> None:
-    """The viewer is told; the DevBox can be started and opened again."""
+    """The viewer is told, after all output; the DevBox can be started and opened again."""
     box = await create(link)
     terminal = await Terminal(link, box).open()
     await terminal.write(b"echo $((40+2))\n")
     await terminal.read_until(b"42")
     await link.request("DevBox.stop", {"devboxId": box, "timeoutSeconds": 0})
-    await terminal.wait_exit(30)
+    await output_of(terminal)
+    assert await terminal.wait_exit() != 0
     await link.request("DevBox.start", {"devboxId": box})
 
-    async with Terminal(link, box, session_id=terminal.session_id) as again:
-        assert again.answer.resumed is False
+    async with Terminal(link, box) as again:
+        await again.write(b"echo $((40+2))\n")
+        await again.read_until(b"42")
 
 
 # --- Orchestrators that know only the plain protocol -----------------------------------------------------------------
