@@ -213,7 +213,7 @@ async def test_nothing_is_lost_or_doubled_when_a_connection_is_cut(browser: Brow
 
         await worker.gateway.kill()
         await expect(terminal.tab).to_have_attribute("data-state", "away")
-        await page.sees("overlay", "goes on by itself when it returns")
+        await page.sees("overlay", "by itself when it returns")
         await terminal.type(f"gateway gone, {TEXT}\n")
         await worker.gateway.start()
         await terminal.has_line(f"typed 2: gateway gone, {TEXT}")
