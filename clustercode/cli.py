@@ -71,6 +71,11 @@ _data_dir = click.option(
     default=Path("~/.clustercode/data"), help="The one directory this program uses.",
 )  # fmt: skip
 
+_mode = click.option(
+    "--mode", envvar="AGENT_MODE", show_envvar=True, default="byom", type=click.Choice(["byom", "fleet"]),
+    help="Your own machine, or one of a managed fleet.",
+)  # fmt: skip
+
 _gateway_options = _with(
     click.option("--url", envvar="ORCHESTRATOR_WS_URL", show_envvar=True, required=True,
                  help="The orchestrator's WebSocket, for example wss://example.com/ws/worker."),
@@ -81,8 +86,7 @@ _gateway_options = _with(
     click.option("--name", envvar="WORKER_NAME", show_envvar=True, help="The worker's name; else the hostname."),
     click.option("--worker-id", envvar="WORKER_ID", show_envvar=True,
                  help="The worker's id; else one that is made once and kept in the data directory."),
-    click.option("--mode", envvar="AGENT_MODE", show_envvar=True, default="byom", type=click.Choice(["byom", "fleet"]),
-                 help="Your own machine, or one of a managed fleet."),
+    _mode,
     click.option("--allow-insecure", is_flag=True, help="Send the token over ws:// to another machine. Do not."),
 )  # fmt: skip
 
@@ -124,8 +128,8 @@ def worker(data_dir: Path, log_level: str, **options: Any) -> None:  # noqa: ANN
         ("--executor-socket", options["executor_socket"]),
     )  # fmt: skip
     executor_args = _arguments(
-        ("--tenants", options["tenant"]), ("--floor", options["floor"]), ("--podman-path", options["podman_path"]),
-        ("--runtime", runtime), ("--engine-socket", options["engine_socket"]),
+        ("--tenants", options["tenant"]), ("--mode", options["mode"]), ("--floor", options["floor"]),
+        ("--podman-path", options["podman_path"]), ("--runtime", runtime), ("--engine-socket", options["engine_socket"]),
         ("--data-dir", data_dir), ("--log-level", log_level),
     )  # fmt: skip
     plan = WorkerPlan(
@@ -177,6 +181,7 @@ def gateway(log_level: str, **options: Any) -> None:  # noqa: ANN401 - click's
     required=True,
     help="Whom this worker serves: tenant ids, parted by commas.",
 )
+@_mode
 @_executor_options
 @click.option("--no-engine-service", is_flag=True, help="Never start Podman's service: somebody else does.")
 @click.option(
@@ -213,7 +218,8 @@ def executor(data_dir: Path, log_level: str, **options: Any) -> None:  # noqa: A
     config = _config(
         ExecutorConfig,
         data_dir=data_dir.expanduser().absolute(),
-        tenants=tuple(tenant.strip() for tenant in options["tenants"].split(",")),
+        tenants=[tenant.strip() for tenant in options["tenants"].split(",")],
+        mode=options["mode"],
         security_floor=Profile[options["floor"].upper()],
         runtime=options["runtime_flag"] or options["runtime"],
         engine_socket=options["engine_socket"],

@@ -71,7 +71,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         starts=config.starts_engine,
     )
     engine = Engine(engine_service.locate)
-    devboxes = DevBoxes(engine, data_dir, tenants=config.tenants, floor=config.security_floor)
+    devboxes = DevBoxes(engine, data_dir, tenants=tuple(config.tenants), floor=config.security_floor)
     server = grpc.aio.server(
         maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
@@ -88,7 +88,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         async with asyncio.TaskGroup() as tasks:
             ledger = Ledger(tasks, asyncio.get_running_loop().time)
             sessions = Sessions(
-                engine, devboxes, data_dir, ledger, tasks, tenants=config.tenants, limits=config.terminals
+                engine, devboxes, data_dir, ledger, tasks, tenants=tuple(config.tenants), limits=config.terminals
             )
             displays = Displays(engine, devboxes, data_dir, tasks, limits=config.displays)
             setups = Setups(engine, devboxes, data_dir)

@@ -4,6 +4,7 @@ Nothing here can be set by a message: the floor and the tenants come from the ex
 """
 
 import posixpath
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, TypeVar
@@ -65,7 +66,7 @@ _LIMITS = {
 }
 
 
-def check_tenant(tenant: str, served: tuple[str, ...]) -> None:
+def check_tenant(tenant: str, served: Collection[str]) -> None:
     """Raise `NotFound`, the same as for anything absent, unless this worker serves the tenant."""
     if tenant not in served:
         raise NotFound("This worker does not know that tenant.")
@@ -126,7 +127,7 @@ def box_options(
     return BoxOptions(
         network="host" if is_open else "none",
         read_only=read_only,
-        tmpfs=(*_WRITABLE, *(_writable(path) for path in writable_paths)) if read_only else (),
+        tmpfs=(*_WRITABLE, *(writable_path(path) for path in writable_paths)) if read_only else (),
         all_capabilities=is_open,
         no_new_privileges=not is_open,
         limits=_lowered(_LIMITS[profile], asked),
@@ -148,7 +149,7 @@ def _lowered(given: Limits, asked: Limits) -> Limits:
     )
 
 
-def _writable(path: str) -> str:
+def writable_path(path: str) -> str:
     """Return a path that may be writable; raises `InvalidArgument` for one that would hide the box's system."""
     clean = posixpath.normpath(path)
     if not path.startswith("/") or clean == "/" or ".." in path.split("/") or "," in path or ":" in path:

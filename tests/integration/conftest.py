@@ -290,7 +290,7 @@ async def shared_worker(podman: Podman) -> AsyncIterator[Worker]:
         async with (
             serve(ConsoleConfig(data_dir=directory / "console", port=0)) as console,
             running_worker(
-                podman, console, directory, executor_args=("--tenants", f"{TENANT},{OTHER_TENANT}")
+                podman, console, directory, executor_args=("--mode", "fleet", "--tenants", f"{TENANT},{OTHER_TENANT}")
             ) as running,
         ):
             yield running

@@ -74,7 +74,7 @@ async def scene(podman: Podman) -> AsyncIterator[Scene]:
     with tempfile.TemporaryDirectory(prefix="cc-") as name:
         directory = Path(name)
         async with orchestrator(directory) as running:
-            executor = executor_process(podman, directory, "--tenants", f"{TENANT},{OTHER_TENANT}")
+            executor = executor_process(podman, directory, "--mode", "fleet", "--tenants", f"{TENANT},{OTHER_TENANT}")
             gateway = gateway_process(directory, running.worker_url, running.token_file)
             try:
                 async with started(gateway, executor):

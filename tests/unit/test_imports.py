@@ -28,6 +28,7 @@ ONLY_IN = {
     "psutil": {"executor/service.py", "gateway/machine.py"},
 }
 PURE = {
+    "executor/domains.py",
     "executor/policy.py",
     "executor/requests.py",
     "executor/scrollback.py",
