@@ -15,7 +15,7 @@ from executor.build import TIDY_S, Builds
 from executor.build_context import BuildContexts
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
-from executor.devboxes import DevBoxes
+from executor.devboxes import DevBox, DevBoxes
 from executor.displays import Displays
 from executor.engine import Engine
 from executor.engine_service import EngineService
@@ -24,6 +24,7 @@ from executor.images import Images
 from executor.ledger import Ledger
 from executor.policy import Profile, check_floor
 from executor.processes import reap_leftovers
+from executor.requests import StopDevBox
 from executor.rpc import Parts
 from executor.service import ExecutorService
 from executor.sessions import Sessions
@@ -71,7 +72,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         starts=config.starts_engine,
     )
     engine = Engine(engine_service.locate)
-    devboxes = DevBoxes(engine, data_dir, tenants=tuple(config.tenants), floor=config.security_floor)
+    devboxes = DevBoxes(engine, data_dir, config)
     server = grpc.aio.server(
         maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
@@ -203,8 +204,28 @@ async def _adopt(devboxes: DevBoxes, engine: Engine, engine_service: EngineServi
             check_floor(box.profile, config.security_floor)
         except Refusal:
             log.warning("DevBox %s has profile %s, below the floor of this worker", box.id, box.profile.label)
+            if config.stop_below_floor:
+                await _stop(devboxes, box)
+                continue
         if box.state == "running":
+            try:
+                devboxes.check_running(box)
+            except Refusal as refusal:
+                log.error("DevBox %s: %s", box.id, refusal.message)  # noqa: TRY400 - a sentence, not a traceback
+                await _stop(devboxes, box)
+                continue
             await reap_leftovers(engine, box.container)
+
+
+async def _stop(devboxes: DevBoxes, box: DevBox) -> None:
+    """Stop a DevBox that must not run here; one that cannot be stopped is logged."""
+    if box.state not in ("running", "paused"):
+        return
+    try:
+        await devboxes.stop(StopDevBox(tenant=box.tenant, devbox_id=box.id))
+        log.warning("DevBox %s was stopped", box.id)
+    except Refusal as refusal:
+        log.error("DevBox %s cannot be stopped: %s", box.id, refusal.message)  # noqa: TRY400 - a sentence
 
 
 async def _keep_house(builds: Builds, engine_service: EngineService) -> None:

@@ -6,7 +6,7 @@
       install           a UUID: which DevBoxes on the engine are this worker's
       lock              held while an executor runs; a second one says who holds it
       rpc/              0750, owner executor, group the gateway's
-      engine/           socket and working directory of an engine service of ours
+      engine/           socket and working directory of an engine service of ours, and the seccomp profile
       contexts/         0700, build contexts that are being sent or built from
       secrets/          0600 files, one a DevBox: the environment that never reaches the engine's store
 """
@@ -18,10 +18,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from protos.errors import FailedPrecondition
 
 _MAX_SOCKET_PATH_BYTES = 107
+_SECCOMP = Path(__file__).with_name("seccomp.json")
 
 
 class DataDir:
@@ -33,6 +35,7 @@ class DataDir:
         self.engine = root / "engine"
         self.contexts = root / "contexts"
         self._secrets = root / "secrets"
+        self._seccomp = self.engine / "seccomp.json"
         for path in (self.rpc / "executor.sock", self.engine / "podman.sock"):
             if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
                 raise FailedPrecondition(
@@ -44,6 +47,8 @@ class DataDir:
             self.rpc.mkdir(mode=0o750, exist_ok=True)
             for directory in (self.engine, self.contexts, self._secrets):
                 directory.mkdir(mode=0o700, exist_ok=True)
+            # A copy, at a path that a containerised executor and its engine share.
+            _write(self._seccomp, _SECCOMP.read_text(encoding="utf-8"))
         except OSError as error:
             raise FailedPrecondition(f"DATA_DIR {root} cannot be used: {error.strerror}.") from None
         self.install = self._read_install()
@@ -64,6 +69,10 @@ class DataDir:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             yield
+
+    def seccomp_option(self, engine: Literal["podman", "docker"]) -> str:
+        """Return the seccomp profile as an engine wants it: Podman takes the path of one, Docker the profile itself."""
+        return str(self._seccomp) if engine == "podman" else self._seccomp.read_text(encoding="utf-8")
 
     def keep_secrets(self, devbox_id: str, secrets: dict[str, str]) -> None:
         """Write a DevBox's secret environment to its one 0600 file."""

@@ -14,13 +14,23 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from executor import oom_kills
+from executor import oom_kills, readback
+from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
 from executor.engine import Engine
-from executor.policy import BoxOptions, Limits, Profile, box_options, check_company, check_floor, check_tenant
+from executor.policy import (
+    BoxOptions,
+    Limits,
+    Profile,
+    box_options,
+    check_company,
+    check_floor,
+    check_privileged,
+    check_tenant,
+)
 from executor.requests import CreateDevBox, RemoveDevBox, StartDevBox, StopDevBox
 from executor.watchlist import Sighting, Watchlist
 from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal
@@ -30,6 +40,7 @@ log = logging.getLogger(__name__)
 PREFIX = "io.clustercode."
 WORKSPACE = "/workspace"
 STATE = "/var/lib/clustercode"
+LIMIT_NAMES = frozenset(("memory", "cpus", "pids"))
 _REMEMBERED = 1000
 _INSPECTS_AT_ONCE = 8
 _TICK_S = 0.25
@@ -55,6 +66,10 @@ class DevBox:
     exit_code: int | None
     labels: dict[str, str]
     spec: str
+    promised: BoxOptions
+    """What its profile promises, as far as that can be looked at."""
+    missing_limits: tuple[str, ...] = ()
+    """Limits that are promised and do not hold; the machine's owner accepted that."""
     has_state: bool = False
     """Whether it has the second volume; those of an earlier version have not."""
     pid: int = 0
@@ -92,11 +107,12 @@ def devbox_id_of(container: str) -> str | None:
 class DevBoxes:
     """All DevBoxes of this worker. Each call checks the tenant and reads the owner from the labels."""
 
-    def __init__(self, engine: Engine, data_dir: DataDir, *, tenants: tuple[str, ...], floor: Profile) -> None:
+    def __init__(self, engine: Engine, data_dir: DataDir, config: ExecutorConfig) -> None:
         self._engine = engine
         self._data_dir = data_dir
-        self._tenants = tenants
-        self._floor = floor
+        self._config = config
+        self._tenants = config.tenants
+        self._floor = config.security_floor
         # Between looking whether a name is taken and taking it, nobody else may look.
         self._naming = asyncio.Lock()
         # A removed DevBox may be removed again: the answer is kept for the last thousand.
@@ -107,13 +123,20 @@ class DevBoxes:
     async def create(self, request: CreateDevBox, on_progress: OnProgress) -> DevBox:
         """Create a DevBox, or answer with the one of this name and spec. A half-failed creation leaves nothing."""
         check_tenant(request.tenant, self._tenants)
+        if request.privileged:
+            check_privileged(
+                request.profile,
+                floor=self._floor,
+                mode=self._config.mode,
+                allowed=self._config.allow_privileged,
+            )
         check_floor(request.profile, self._floor)
         options = box_options(
             request.profile,
             asked=Limits(request.memory_bytes, request.cpus, request.pids),
             privileged=request.privileged,
             allowed_domains=request.allowed_domains,
-            writable_paths=request.writable_paths,
+            writable_paths=(*self._tenants[request.tenant].writable_paths, *request.writable_paths),
             injects_environment=bool(request.env or request.secret_env),
         )
         spec = hashlib.sha256(request.spec_json().encode()).hexdigest()
@@ -140,7 +163,7 @@ class DevBoxes:
         check_floor(box.profile, self._floor)
         self.watchlist.starting(box.id)
         await self._engine.start(box.container)
-        return self._started(await self.get(request.tenant, request.devbox_id))
+        return await self._proven(await self.get(request.tenant, request.devbox_id))
 
     async def stop(self, request: StopDevBox) -> DevBox:
         """Stop a DevBox; one that is stopped stays as it is."""
@@ -223,10 +246,6 @@ class DevBoxes:
         """The label (``key=value``) that all of this installation carry."""
         return f"{PREFIX}install={self._data_dir.install}"
 
-    def _started(self, box: DevBox) -> DevBox:
-        self.watchlist.started(sighting(box))
-        return box
-
     @contextmanager
     def _no_event(self, devbox_id: str, note: Callable[[str], None]) -> Iterator[None]:
         """Do something to a DevBox that is no event; if it fails, what happens then is one again."""
@@ -261,7 +280,10 @@ class DevBoxes:
     async def _same_name(self, request: CreateDevBox, spec: str) -> DevBox | None:
         """Return the DevBox that has the name and the spec, None if the name is free; raises if it is taken."""
         others = await self._all()
-        check_company(request.profile, request.tenant, [(box.profile, box.tenant) for box in others])
+        if not self._config.open_beside_others:
+            rootful = not (await self._engine.learn()).rootless
+            company = [(box.profile, box.tenant) for box in others]
+            check_company(request.profile, request.tenant, company, is_rootful=rootful)
         for box in others:
             if (box.tenant, box.name) == (request.tenant, request.name):
                 if box.spec == spec:
@@ -300,7 +322,8 @@ class DevBoxes:
             "tenant": request.tenant,
             "name": request.name,
             "profile": request.profile.label,
-            "privileged": "false",
+            "privileged": "true" if options.privileged else "false",
+            "limits": json.dumps(astuple(options.limits)),
             "install": self._data_dir.install,
             "request": request.request_id,
             "spec": spec,
@@ -319,13 +342,54 @@ class DevBoxes:
                 hostname=request.name,
                 options=options,
                 volumes=volume_names(devbox_id),
+                seccomp=self._data_dir.seccomp_option((await self._engine.learn()).kind),
             )
+            self._check(readback.declared(await self._engine.inspect(container_name(devbox_id)), options))
             return await self.get(request.tenant, devbox_id)
 
     async def _first_start(self, box: DevBox) -> DevBox:
         async with self._undone_on_failure(box.id):
             await self._engine.start(box.container)
-            return self._started(await self.get(box.tenant, box.id))
+            return await self._proven(await self.get(box.tenant, box.id))
+
+    async def _proven(self, box: DevBox) -> DevBox:
+        """Return a DevBox that was just started, once what its profile promises was found to hold.
+
+        Raises `FailedPrecondition` with the promise that the engine broke; the DevBox is then stopped, without grace.
+        """
+        if box.state == "running":  # else it has ended already, and nothing of it runs with less
+            try:
+                self.check_running(box)
+            except FailedPrecondition:
+                with self._no_event(box.id, self.watchlist.stopping):
+                    await self._engine.stop(box.container, 0)
+                raise
+        self.watchlist.started(sighting(box))
+        return box
+
+    def check_running(self, box: DevBox) -> None:
+        """Look whether a running DevBox is held as its profile promises; raises `FailedPrecondition`."""
+        try:
+            self._check(readback.effective(box.pid, box.promised))
+        except readback.Unreadable:
+            raise FailedPrecondition(
+                "What the engine gave the DevBox cannot be verified: its processes are not visible to the executor. "
+                "Run the executor on the engine's machine, with the host's process ids and control groups."
+            ) from None
+
+    def _check(self, broken: list[readback.Broken]) -> None:
+        """Raise `FailedPrecondition` for promises that are broken, but for limits whose lack the owner accepted."""
+        accepted = self._config.accepted_missing_limits
+        if not any(found.promise not in accepted for found in broken):
+            return
+        names = {found.promise for found in broken}
+        advice = "Use another engine."
+        if limits := sorted(names & LIMIT_NAMES):
+            advice = f"Use another engine, or have the machine's owner set acceptedMissingLimits: {json.dumps(limits)}."
+        raise FailedPrecondition(
+            f"The container engine does not keep what the profile promises ({', '.join(sorted(names - accepted))}): "
+            f"{'; '.join(found.found for found in broken)}. So the DevBox does not run. {advice}"
+        )
 
     @asynccontextmanager
     async def _undone_on_failure(self, devbox_id: str) -> AsyncIterator[None]:
@@ -369,6 +433,11 @@ def _devbox(container: dict[str, Any], install: str) -> DevBox | None:
     state = container["State"]
     status = state["Status"]
     started = state.get("StartedAt") or ""
+    profile = Profile[labels[f"{PREFIX}profile"].upper()]
+    privileged = labels[f"{PREFIX}privileged"] == "true"
+    # Those of an earlier version do not say: then the profile's own are meant.
+    limits = Limits(*json.loads(labels.get(f"{PREFIX}limits") or "[null, null, null]"))
+    promised = box_options(profile, asked=limits, privileged=privileged)
     return DevBox(
         id=labels[f"{PREFIX}devbox"],
         name=labels[f"{PREFIX}name"],
@@ -381,14 +450,16 @@ def _devbox(container: dict[str, Any], install: str) -> DevBox | None:
             "stopped": "exited",
             "stopping": "running",
         }.get(status, status),
-        profile=Profile[labels[f"{PREFIX}profile"].upper()],
-        privileged=labels[f"{PREFIX}privileged"] == "true",
+        profile=profile,
+        privileged=privileged,
         display=labels.get(f"{PREFIX}display") == "true",
         created_at=container["Created"],
         started_at="" if started.startswith("0001-") else started,
         exit_code=state["ExitCode"] if status in ("exited", "stopped", "dead") else None,
         labels=json.loads(labels.get(f"{PREFIX}labels") or "{}"),
         spec=labels[f"{PREFIX}spec"],
+        promised=promised,
+        missing_limits=readback.missing_limits(container, promised),
         has_state=any(mount.get("Destination") == STATE for mount in container.get("Mounts") or ()),
         pid=int(state.get("Pid") or 0),
         oom_killed=bool(state.get("OOMKilled")),

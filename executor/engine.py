@@ -43,6 +43,8 @@ class EngineInfo:
     kind: EngineKind
     version: str
     storage: str
+    rootless: bool = False
+    """It runs as an ordinary user: what is root in a DevBox is not root on the machine."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Engine:
                 version, info = await docker.version(), await docker.system.info()
             names = {component.get("Name", "") for component in version.get("Components") or ()}
             kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
-            self._info = EngineInfo(kind, version["Version"], info.get("DockerRootDir", ""))
+            rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
+            self._info = EngineInfo(kind, version["Version"], info.get("DockerRootDir", ""), rootless)
         return self._info
 
     # --- containers and volumes -----------------------------------------------------------------------------
@@ -143,8 +146,12 @@ class Engine:
         hostname: str,
         options: BoxOptions,
         volumes: Mapping[str, str],
+        seccomp: str,
     ) -> None:
-        """Create a DevBox's container: it idles under an init that reaps orphans until it is stopped."""
+        """Create a DevBox's container: it idles under an init that reaps orphans until it is stopped.
+
+        ``seccomp`` is the profile for DevBoxes that may not make every socket, as that engine takes it.
+        """
         config: dict[str, Any] = {
             "Image": image,
             "Hostname": hostname,
@@ -152,7 +159,7 @@ class Engine:
             "Cmd": [],
             "Env": [f"{key}={value}" for key, value in env.items()],
             "Labels": dict(labels),
-            "HostConfig": host_config(options, volumes),
+            "HostConfig": host_config(options, volumes, seccomp),
         }
         async with self._call(60.0) as docker:
             await docker.containers.create(config, name=name)
@@ -352,8 +359,11 @@ def _refusal(error: aiodocker.DockerError) -> Exception:
     return kinds.get(error.status, Internal)(f"The container engine says: {message}")
 
 
-def host_config(options: BoxOptions, volumes: Mapping[str, str]) -> dict[str, Any]:
-    """Return a DevBox's options in the engine's terms."""
+def host_config(options: BoxOptions, volumes: Mapping[str, str], seccomp: str) -> dict[str, Any]:
+    """Return a DevBox's options in the engine's terms; ``seccomp`` is the profile as that engine takes it."""
+    security = ["no-new-privileges"] if options.no_new_privileges else []
+    if options.closes_sockets:
+        security.append(f"seccomp={seccomp}")
     config: dict[str, Any] = {
         "NetworkMode": options.network,
         "Init": True,
@@ -363,7 +373,8 @@ def host_config(options: BoxOptions, volumes: Mapping[str, str]) -> dict[str, An
         "Tmpfs": dict.fromkeys(options.tmpfs, "rw,nosuid,nodev,size=512m,mode=1777"),
         "CapAdd": ["ALL"] if options.all_capabilities else [],
         "CapDrop": [] if options.all_capabilities else ["ALL"],
-        "SecurityOpt": ["no-new-privileges"] if options.no_new_privileges else [],
+        "SecurityOpt": security,
+        "Privileged": options.privileged,
     }
     limits = options.limits
     if limits.memory_bytes is not None:

@@ -48,6 +48,10 @@ class BoxOptions:
     all_capabilities: bool
     no_new_privileges: bool
     limits: Limits
+    privileged: bool = False
+    """All that the engine calls so: devices, no seccomp, no masked paths. Open DevBoxes only."""
+    closes_sockets: bool = True
+    """Only Unix, IPv4, IPv6 and netlink sockets can be made: AF_VSOCK leaves a DevBox that has no network."""
 
 
 _HOME = "/home/developer"
@@ -81,11 +85,36 @@ def check_floor(profile: Profile, floor: Profile) -> None:
         )
 
 
-def check_company(profile: Profile, tenant: str, others: list[tuple[Profile, str]]) -> None:
+def check_privileged(profile: Profile, *, floor: Profile, mode: Literal["byom", "fleet"], allowed: bool) -> None:
+    """Raise unless a privileged DevBox may be made: it is the machine's root, and only its owner can want that.
+
+    `InvalidArgument` for another profile than open, `PermissionDenied` where the worker takes none at all.
+    """
+    if mode != "byom":
+        raise PermissionDenied("Privileged DevBoxes are not allowed on a worker of a fleet: leave privileged out.")
+    if not allowed:
+        raise PermissionDenied(
+            "Privileged DevBoxes are not allowed on this worker: leave privileged out, or have the machine's owner "
+            "set allowPrivileged."
+        )
+    if floor is not Profile.OPEN:
+        raise PermissionDenied(
+            f"The security floor of this worker is {floor.label}, so no DevBox may be privileged: leave privileged "
+            "out, or have the machine's owner lower SECURITY_FLOOR to open."
+        )
+    if profile is not Profile.OPEN:
+        raise InvalidArgument(
+            f"Only an open DevBox can be privileged, not a {profile.label} one: ask for profile open."
+        )
+
+
+def check_company(profile: Profile, tenant: str, others: list[tuple[Profile, str]], *, is_rootful: bool = True) -> None:
     """Keep an `open` DevBox, which on a rootful engine is root on the machine, from other tenants' DevBoxes.
 
     ``others`` are (profile, tenant) of the DevBoxes that are there. Raises `FailedPrecondition`.
     """
+    if not is_rootful:
+        return
     foreign = [other for other, owner in others if owner != tenant]
     if profile is Profile.OPEN and foreign:
         raise FailedPrecondition(
@@ -109,13 +138,14 @@ def box_options(
 ) -> BoxOptions:
     """Return what a DevBox of this profile is created with; what was asked may tighten it, never loosen it.
 
+    ``writable_paths`` are the tenant's by the owner's word and those of this creation. Whether it may be
+    ``privileged``, `check_privileged` has said.
+
     No DevBox but an open one has a network: the allowlist of standard and strict needs the egress proxy, which this
     version does not have, and without it they fail closed.
 
-    Raises `InvalidArgument`, `PermissionDenied` or `Unimplemented` for what the profile does not take.
+    Raises `InvalidArgument` or `Unimplemented` for what the profile does not take.
     """
-    if privileged:
-        raise PermissionDenied("Privileged DevBoxes are not allowed on this worker.")
     if allowed_domains:
         raise Unimplemented(
             "This version of the worker cannot let a DevBox reach chosen domains yet: leave allowedDomains out."
@@ -127,10 +157,12 @@ def box_options(
     return BoxOptions(
         network="host" if is_open else "none",
         read_only=read_only,
-        tmpfs=(*_WRITABLE, *(writable_path(path) for path in writable_paths)) if read_only else (),
+        tmpfs=tuple(dict.fromkeys((*_WRITABLE, *map(writable_path, writable_paths)))) if read_only else (),
         all_capabilities=is_open,
         no_new_privileges=not is_open,
         limits=_lowered(_LIMITS[profile], asked),
+        privileged=privileged and is_open,
+        closes_sockets=not is_open,
     )
 
 

@@ -174,6 +174,7 @@ class DevBoxRpcs(Rpcs):
             started_at=box.started_at,
             exit_code=box.exit_code,
             labels=box.labels,
+            missing_limits=box.missing_limits,
             background=[
                 pb.Background(
                     background_id=command.id,

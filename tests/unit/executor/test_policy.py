@@ -1,6 +1,7 @@
 """Profiles, floor and company, as values."""
 
 import itertools
+from typing import Literal
 
 import pytest
 
@@ -11,12 +12,19 @@ from executor.policy import (
     box_options,
     check_company,
     check_floor,
+    check_privileged,
     check_tenant,
 )
 from protos.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented
 
 GB = 1024**3
 NOTHING = Limits(None, None, None)
+LIMITS = {
+    Profile.OPEN: Limits(4 * GB, None, None),
+    Profile.STANDARD: Limits(4 * GB, 2, 256),
+    Profile.STRICT: Limits(2 * GB, 1, 128),
+    Profile.OFFLINE: Limits(2 * GB, 1, 128),
+}
 
 
 @pytest.mark.parametrize(("profile", "floor"), list(itertools.product(Profile, Profile)))
@@ -78,13 +86,40 @@ def test_writable_paths_add_to_the_profile() -> None:
 
 
 def test_what_this_version_cannot_promise_is_refused() -> None:
-    """Privileges, domains, and secrets for an offline box: never silently ignored."""
-    with pytest.raises(PermissionDenied):
-        box_options(Profile.OPEN, asked=NOTHING, privileged=True)
+    """Domains, and secrets for an offline box: never silently ignored."""
     with pytest.raises(Unimplemented):
         box_options(Profile.STANDARD, asked=NOTHING, allowed_domains=("example.com",))
     with pytest.raises(InvalidArgument):
         box_options(Profile.OFFLINE, asked=NOTHING, injects_environment=True)
+
+
+MATRIX = list(itertools.product(Profile, Profile, (False, True), ("byom", "fleet"), (False, True)))
+
+
+@pytest.mark.parametrize(("profile", "floor", "privileged", "mode", "allowed"), MATRIX)
+def test_exactly_what_the_table_says_is_made(
+    profile: Profile, floor: Profile, privileged: bool, mode: Literal["byom", "fleet"], allowed: bool
+) -> None:
+    """Profile × floor × privileged × mode × the owner's switch: what is refused, and what the rest is made with."""
+
+    def decide() -> BoxOptions:
+        if privileged:
+            check_privileged(profile, floor=floor, mode=mode, allowed=allowed)
+        check_floor(profile, floor)
+        return box_options(profile, asked=NOTHING, privileged=privileged)
+
+    may_be_privileged = (mode, allowed, floor, profile) == ("byom", True, Profile.OPEN, Profile.OPEN)
+    if profile < floor or (privileged and not may_be_privileged):
+        with pytest.raises((FailedPrecondition, InvalidArgument, PermissionDenied)):
+            decide()
+        return
+    options = decide()
+    is_open, is_tight = profile is Profile.OPEN, profile >= Profile.STRICT
+    assert (options.privileged, options.all_capabilities, options.no_new_privileges, options.closes_sockets) == (
+        (privileged, is_open, not is_open, not is_open)
+    )
+    assert (options.network == "host", options.read_only, bool(options.tmpfs)) == (is_open, is_tight, is_tight)
+    assert options.limits == LIMITS[profile]
 
 
 def test_an_open_devbox_shares_the_worker_with_no_other_tenant() -> None:
@@ -95,6 +130,7 @@ def test_an_open_devbox_shares_the_worker_with_no_other_tenant() -> None:
         check_company(Profile.OPEN, "a", [(Profile.STRICT, "b")])
     with pytest.raises(FailedPrecondition):
         check_company(Profile.STRICT, "a", [(Profile.OPEN, "b")])
+    check_company(Profile.OPEN, "a", [(Profile.STRICT, "b")], is_rootful=False)
 
 
 def test_a_tenant_that_is_not_served_is_not_found() -> None:

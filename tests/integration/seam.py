@@ -1,0 +1,90 @@
+"""The executor alone, and who speaks gRPC straight to its socket: what a test needs to act as the gateway's user."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from executor.config import ExecutorConfig
+from protos import executor_pb2 as pb
+from protos.executor_pb2_grpc import ExecutorServiceStub
+from tests.integration.conftest import IMAGE, TENANT, Podman, Process, eventually, remove_all, started
+
+# An executor under a whole configuration, whatever the command line has options for.
+_LAUNCH = """
+import asyncio, sys
+from clustercode import logs
+from executor.app import run
+from executor.config import ExecutorConfig
+logs.set_up("executor", "DEBUG")
+sys.exit(asyncio.run(run(ExecutorConfig.model_validate_json(sys.argv[1]))))
+"""
+
+
+@dataclass
+class Seam:
+    """One executor and a client of its socket. Refusals are raised as gRPC raises them."""
+
+    process: Process
+    data: Path
+    stub: ExecutorServiceStub
+
+    async def create(self, name: str, *, tenant: str = TENANT, image: str = IMAGE, **more: object) -> pb.DevBox:
+        """Create a DevBox."""
+        request = pb.CreateDevBoxRequest(tenant_id=tenant, name=name, image=image, **more)
+        last = pb.CreateDevBoxResponse()
+        async for answer in self.stub.CreateDevBox(request):
+            last = answer
+        return last.devbox
+
+    async def sh(self, box: pb.DevBox, script: str, *, user: str = "", timeout_ms: int = 60_000) -> str:
+        """Run a script in a DevBox; returns all it printed."""
+        request = pb.ExecDevBoxRequest(
+            tenant_id=box.tenant_id,
+            devbox_id=box.id,
+            argv=["/bin/sh", "-c", script],
+            user=user,
+            timeout_ms=timeout_ms,
+        )
+        printed = b""
+        async for answer in self.stub.ExecDevBox(request):
+            printed += answer.result.stdout + answer.result.stderr
+        return printed.decode()
+
+    async def remove(self, box: pb.DevBox) -> None:
+        """Remove a DevBox, running or not."""
+        await self.stub.RemoveDevBox(pb.RemoveDevBoxRequest(tenant_id=box.tenant_id, devbox_id=box.id, force=True))
+
+    async def boxes(self, tenant: str = TENANT) -> list[pb.DevBox]:
+        """Return a tenant's DevBoxes."""
+        return list((await self.stub.ListDevBoxes(pb.ListDevBoxesRequest(tenant_id=tenant))).devboxes)
+
+    def audited(self) -> list[dict[str, str]]:
+        """Return the lines of the audit log."""
+        return [
+            json.loads(line)
+            for path in sorted((self.data / "audit").glob("audit.jsonl*"), reverse=True)
+            for line in path.read_text().splitlines()
+        ]
+
+
+@asynccontextmanager
+async def seam(podman: Podman, directory: Path, **config: object) -> AsyncIterator[Seam]:
+    """Run an executor with this configuration; its DevBoxes are removed at the end."""
+    data = directory / "data"
+    whole = ExecutorConfig.model_validate(
+        {"data_dir": data, "tenants": [TENANT], "engine_socket": podman.socket, **config}
+    )
+    command = [sys.executable, "-c", _LAUNCH, whole.model_dump_json(by_alias=True)]
+    process = Process("executor", command, directory / "executor.log")
+    try:
+        async with started(process):
+            await eventually(whole.rpc_socket.exists)
+            async with grpc.aio.insecure_channel(f"unix:{whole.rpc_socket}") as channel:
+                yield Seam(process, data, ExecutorServiceStub(channel))
+    finally:
+        remove_all(data)
