@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from console.app import Console, serve
-from console.config import ConsoleConfig
+from console.config import TENANT, ConsoleConfig
 from console.errors import ConsoleError
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
@@ -110,9 +110,10 @@ async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink
     with log_path.open("wb") as log_file:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "clustercode", "worker",
-            "--url", console.worker_url, "--token-file", str(console.token_file), "--data-dir", str(directory / "data"),
+            "--mode", "byom", "--url", console.worker_url, "--token-file", str(console.token_file), "--tenant", TENANT,
+            "--data-dir", str(directory / "data"),
             stdin=asyncio.subprocess.DEVNULL, stdout=log_file, stderr=log_file,
-            env={key: value for key, value in os.environ.items() if key not in ("DATA_DIR", "TENANT_ID", "WORKER_ID")},
+            env={key: value for key, value in os.environ.items() if key not in ("WORKER_ID", "AGENT_CONFIG")},
             start_new_session=True,
         )  # fmt: skip
     try:

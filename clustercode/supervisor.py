@@ -1,7 +1,8 @@
 """``clustercode worker``: runs gateway and executor as two processes and restarts each with backoff.
 
-It alone reads the token's file and hands the token to the gateway over an inherited pipe: it is in no argument and no
-environment. As root it also runs Podman's service, which later belongs to another user than the executor.
+It alone reads configuration and token, and hands each process its part over inherited pipes: nothing of it is in an
+argument or an environment. As root it also runs Podman's service, which later belongs to another user than the
+executor.
 """
 
 import asyncio
@@ -10,12 +11,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
+import click
+
+from clustercode.configuration import Configuration, without_ours
+from clustercode.settings import Process
 from executor.engine_service import EngineService
 from gateway.errors import ExitCode
 
@@ -28,23 +31,24 @@ _FINAL = (_USAGE, ExitCode.TOKEN_REFUSED, ExitCode.MISCONFIGURED)
 """A restart changes nothing about these: hammering an orchestrator with a refused token helps nobody."""
 _STOP_TIMEOUT_S = 15.0
 _ENGINE_WAIT_S = 20.0
-_MAX_TOKEN_BYTES = 16 * 1024
 
-_GATEWAY_KEEPS_OUT = ("DOCKER_HOST", "CONTAINERS_CONF", "ENGINE_SOCKET", "CONTAINER_HOST")
-_EXECUTOR_KEEPS_OUT = ("ORCHESTRATOR_WS_URL", "ORCHESTRATOR_TOKEN_FILE", "HTTPS_PROXY", "https_proxy")
+_GATEWAY_KEEPS_OUT = ("DOCKER_HOST", "CONTAINERS_CONF", "CONTAINER_HOST")
+_EXECUTOR_KEEPS_OUT = ("HTTPS_PROXY", "https_proxy")
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
     """What to run."""
 
-    data_dir: Path
-    token_file: Path
-    gateway_args: Sequence[str]
-    executor_args: Sequence[str]
-    runtime: Literal["podman", "docker"] | None
-    podman_path: str
-    engine_socket: Path | None
+    configuration: Configuration
+    """Of both processes, complete."""
+    read_token: Callable[[], str]
+    """Called at each start of the gateway, so that a replaced token counts; raises `click.ClickException`."""
+
+    @property
+    def runs_engine(self) -> bool:
+        """Whether the supervisor runs Podman's service: as root, unless an engine's socket is named."""
+        return os.geteuid() == 0 and self.configuration.get("engineSocket") is None
 
 
 class _Ended(Exception):
@@ -64,18 +68,20 @@ async def supervise(plan: WorkerPlan) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    gateway = _Child("gateway", plan.gateway_args, keeps_out=_GATEWAY_KEEPS_OUT, token_file=plan.token_file)
-    runs_engine = os.geteuid() == 0 and plan.engine_socket is None
-    executor_args = [*plan.executor_args, "--no-engine-service"] if runs_engine else plan.executor_args
-    executor = _Child("executor", executor_args, keeps_out=_EXECUTOR_KEEPS_OUT)
+    configuration = plan.configuration.with_values({"engineService": not plan.runs_engine}, "the supervisor")
+    gateway = _Child("gateway", configuration, keeps_out=_GATEWAY_KEEPS_OUT, read_token=plan.read_token)
+    executor = _Child("executor", configuration, keeps_out=_EXECUTOR_KEEPS_OUT)
     code = 0
     try:
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(child.keep_running(), name=child.name) for child in (executor, gateway)]
-            if runs_engine:
-                (plan.data_dir / "engine").mkdir(mode=0o700, exist_ok=True)
+            if plan.runs_engine:
+                directory = configuration.get("dataDir") / "engine"
+                directory.mkdir(mode=0o700, exist_ok=True)
                 engine = EngineService(
-                    directory=plan.data_dir / "engine", runtime=plan.runtime, podman_path=plan.podman_path
+                    directory=directory,
+                    runtime=configuration.get("runtime"),
+                    podman_path=configuration.get("podmanPath"),
                 )
                 keeping.append(group.create_task(engine.run(), name="engine-service"))
             await stop.wait()
@@ -96,12 +102,17 @@ class _Child:
     """One of the two processes: started, restarted with backoff, stopped."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], *, keeps_out: Sequence[str], token_file: Path | None = None
+        self,
+        name: Process,
+        configuration: Configuration,
+        *,
+        keeps_out: Sequence[str],
+        read_token: Callable[[], str] | None = None,
     ) -> None:
         self.name = name
-        self._arguments = arguments
-        self._environment = {key: value for key, value in os.environ.items() if key not in keeps_out}
-        self._token_file = token_file
+        self._configuration = configuration
+        self._environment = {key: value for key, value in without_ours(os.environ).items() if key not in keeps_out}
+        self._read_token = read_token
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -137,45 +148,57 @@ class _Child:
                 process.kill()
 
     async def _run_once(self) -> int:
-        command = [sys.executable, "-m", "clustercode", self.name, *self._arguments]
+        command = [sys.executable, "-m", "clustercode", self.name, "--handed-over"]
         # Whoever kills the supervisor must not leave its children behind.
         if setpriv := shutil.which("setpriv"):
             command = [setpriv, "--pdeathsig", "TERM", *command]
-        pipe = self._token_pipe()
-        if pipe is not None:
-            command += ["--token-file", f"/dev/fd/{pipe}"]
+        configuration, token = self._configuration, None
         try:
+            if self._read_token is not None:
+                token = _pipe(self._token())
+                configuration = configuration.with_values({"tokenFile": f"/dev/fd/{token}"}, "the supervisor")
             self._process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 env=self._environment,
-                pass_fds=() if pipe is None else (pipe,),
+                pass_fds=() if token is None else (token,),
                 # A session of its own: Ctrl-C reaches the supervisor, which stops them in order.
                 start_new_session=True,
             )
         finally:
-            if pipe is not None:
-                os.close(pipe)
+            if token is not None:
+                os.close(token)
+        await _hand_over(self._process, configuration.to_json(self.name))
         try:
             return await self._process.wait()
         finally:
             # Only when this task is cancelled: the other process cannot go on. Bounded, so it may wait.
             await _end(self._process)
 
-    def _token_pipe(self) -> int | None:
-        """Return the reading end of a pipe that holds the token, read anew so that a replaced file counts."""
-        if self._token_file is None:
-            return None
+    def _token(self) -> str:
+        assert self._read_token is not None  # noqa: S101 - asked before
         try:
-            with self._token_file.open("rb") as file:
-                token = file.read(_MAX_TOKEN_BYTES)
-        except OSError as error:
-            log.error("the token file %s cannot be read: %s", self._token_file, error.strerror)  # noqa: TRY400
+            return self._read_token()
+        except click.ClickException as error:
+            log.error("%s", error.message)  # noqa: TRY400 - a sentence, not a traceback
             raise _Ended(ExitCode.MISCONFIGURED) from None
-        reading, writing = os.pipe()
-        with os.fdopen(writing, "wb") as pipe, suppress(BrokenPipeError):
-            pipe.write(token)
-        return reading
+
+
+def _pipe(token: str) -> int:
+    """Return the reading end of a pipe that holds a token; pipes take far more without a reader."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.write(token)
+    return reading
+
+
+async def _hand_over(process: asyncio.subprocess.Process, configuration: str) -> None:
+    """Write a process's configuration to its standard input."""
+    assert process.stdin is not None  # noqa: S101 - asked for above
+    with suppress(ConnectionError):  # it ended already; its exit code tells
+        process.stdin.write(configuration.encode())
+        await process.stdin.drain()
+    process.stdin.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -27,7 +27,7 @@ class ConsoleConfig(BaseModel):
     default_image: str = "localhost/devbox:latest"
     """What the page suggests for a new DevBox."""
 
-    worker_command: str = "clustercode worker --url {url} --token-file {token_file}"
+    worker_command: str = f"clustercode worker --url {{url}} --token-file {{token_file}} --tenant {TENANT}"
     """What the page shows while no worker is connected; both names are filled in."""
 
     reconnect_grace_s: float = Field(default=60, gt=0)

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from protos import limits, wire
+from protos import limits
+
+_Id = Annotated[str, StringConstraints(pattern=limits.ID_PATTERN)]
 
 
 class GatewayConfig(BaseModel):
@@ -17,8 +19,8 @@ class GatewayConfig(BaseModel):
 
     orchestrator_url: Annotated[str, Field(description="ws:// or wss:// address of the orchestrator.")]
     token_file: Annotated[Path, Field(description="File with the token, read anew at each dial. May be /dev/fd/N.")]
-    worker_id: wire.Id
-    tenant_id: Annotated[wire.Id | None, Field(description="Required in mode byom.")] = None
+    worker_id: _Id
+    tenant_id: Annotated[_Id | None, Field(description="Required in mode byom.")] = None
     worker_name: Annotated[str, Field(min_length=1, max_length=256)]
     hostname: Annotated[str, Field(min_length=1, max_length=256)]
     mode: Literal["byom", "fleet"] = "byom"

@@ -47,7 +47,10 @@ async def open_worker(podman: Podman) -> AsyncIterator[Worker]:
         async with (
             serve(ConsoleConfig(data_dir=directory / "console", port=0)) as console,
             running_worker(
-                podman, console, directory, executor_args=("--mode", "fleet", "--tenants", f"{TENANT},{OTHER_TENANT}", "--floor", "open")
+                podman,
+                console,
+                directory,
+                executor_args=("--mode", "fleet", "--tenants", f"{TENANT},{OTHER_TENANT}", "--floor", "open"),
             ) as running,
         ):
             yield running

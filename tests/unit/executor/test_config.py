@@ -10,7 +10,7 @@ from executor.config import ExecutorConfig, Quotas, TenantPolicy
 from executor.policy import Profile
 
 
-def config(**changes: Any) -> ExecutorConfig:
+def config(**changes: Any) -> ExecutorConfig:  # noqa: ANN401 - any field
     return ExecutorConfig.model_validate({"data_dir": Path("/data"), "tenants": ["t1"]} | changes)
 
 

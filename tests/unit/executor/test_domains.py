@@ -31,5 +31,5 @@ def test_a_name_is_kept_in_one_form(text: str, kept: str) -> None:
 )  # fmt: skip
 def test_what_is_no_name_is_refused(text: str) -> None:
     """Addresses, top-level domains, wildcards in the middle and what DNS does not know are refused with advice."""
-    with pytest.raises(ValueError, match="write example.com"):
+    with pytest.raises(ValueError, match=r"write example\.com"):
         domain_pattern(text)

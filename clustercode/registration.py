@@ -1,0 +1,144 @@
+"""Which orchestrator, tenant and worker this machine is: known from the configuration, or chosen on the first run."""
+
+import errno
+import os
+import re
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from clustercode.addresses import socket_address, web_address
+from clustercode.configuration import DEFAULT, Configuration, systemd_credential
+from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
+from clustercode.home import Home, Registration
+
+_MAX_TOKEN_BYTES = 16 * 1024
+_FIRST_RUN = "the first run"
+
+
+def complete(configuration: Configuration, home: Home) -> Configuration:
+    """Return all that gateway and executor need; asks the orchestrator for tenants where none is known yet.
+
+    Raises `ConfigurationError` or `Unusable` with what to do.
+    """
+    data_dir = usable(configuration.get("dataDir"))
+    if configuration.get("mode") == "byom":
+        if not configuration.get("tenant") or not configuration.get("url"):
+            configuration = _first_run(configuration, home)
+        policies = configuration.get("security.tenants") or {}
+        served = {configuration.get("tenant"): policies.get(configuration.get("tenant"))}
+    else:
+        if not configuration.get("url"):
+            raise ConfigurationError(
+                "A fleet's worker is told its orchestrator: say url in agent.yaml, or ORCHESTRATOR_WS_URL."
+            )
+        served = configuration.get("security.tenants") or (
+            {configuration.get("tenant"): None} if configuration.get("tenant") else {}
+        )
+        if not served:
+            raise ConfigurationError("Say whom this worker serves: security.tenants in agent.yaml, or TENANTS.")
+    values = {
+        "security.tenants": served,
+        "workerId": configuration.get("workerId") or _worker_id(data_dir),
+        "executorSocket": data_dir / "rpc" / "executor.sock",
+    }
+    for key, value in values.items():
+        if configuration.get(key) != value:
+            configuration = configuration.with_values({key: value}, "this worker")
+    return configuration
+
+
+def token(configuration: Configuration) -> str:
+    """Return the token as it is now; raises `Unusable` with what to do."""
+    path = configuration.get("tokenFile") or (
+        systemd_credential(os.environ) if configuration.source("token") == DEFAULT else None
+    )
+    if path is None:
+        found = configuration.get("token")
+        if not found:
+            raise Unusable(
+                "Nobody is logged in on this machine. Run 'clustercode login', or name an orchestrator and a token: "
+                "--url wss://example.com/ws/worker --token-file FILE."
+            )
+        return str(found)
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_MAX_TOKEN_BYTES).decode("ascii").strip()
+    except OSError as error:
+        raise Unusable(f"The token file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        text = ""
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise Unusable(f"The token file {path} does not hold one token on one line.")
+    return text
+
+
+def usable(data_dir: Path) -> Path:
+    """Return the data directory after making sure that it can be used; raises `Unusable`."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise Unusable(
+            f"The data directory {data_dir} cannot be used: {error.strerror}. Choose another with --data-dir."
+        ) from None
+    return data_dir
+
+
+def orchestrator_of(configuration: Configuration) -> str:
+    """Return the orchestrator's web address: as said, else that of its WebSocket, else ClusterCode's own."""
+    url = configuration.get("url")
+    key = "url" if url and configuration.is_default("orchestrator") else "orchestrator"
+    try:
+        return web_address(configuration.get(key))
+    except ValueError as error:
+        raise ConfigurationError(f"{configuration.source(key)}: {error}") from None
+
+
+def _first_run(configuration: Configuration, home: Home) -> Configuration:
+    """Choose a tenant, and keep it where this machine's user is logged in."""
+    import asyncio  # noqa: PLC0415 - the first run only
+
+    from clustercode.orchestrator import OrchestratorError, TokenRefused, tenants  # noqa: PLC0415 - the first run only
+
+    secret, web = token(configuration), orchestrator_of(configuration)
+    try:
+        found = asyncio.run(tenants(web, secret, allow_insecure=configuration.get("allowInsecure")))
+    except TokenRefused as error:
+        raise TokenNotAccepted(str(error)) from None
+    except OrchestratorError as error:
+        raise Unusable(f"The tenants of this token are not known: {error}") from None
+    if not found:
+        raise Unusable("This token's account has no tenant. Ask its administrator for one.")
+    wanted = configuration.get("tenant")
+    if wanted:
+        chosen = next((tenant for tenant in found if tenant.id == wanted), None)
+        if chosen is None:
+            raise Unusable(f"This token may not serve the tenant {wanted}, only {', '.join(t.id for t in found)}.")
+    elif len(found) == 1:
+        chosen = found[0]
+    elif sys.stdin.isatty():
+        click.echo("Whom should this machine work for?\n")
+        for number, tenant in enumerate(found, 1):
+            click.echo(f"  {number}  {tenant.name}  ({tenant.id})")
+        chosen = found[click.prompt("\nTenant", type=click.IntRange(1, len(found))) - 1]
+    else:
+        raise Unusable(f"Several tenants are possible: choose one with --tenant: {', '.join(t.id for t in found)}.")
+    url = configuration.get("url") or socket_address(web)
+    worker_id = configuration.get("workerId") or str(uuid.uuid4())
+    if not configuration.get("tokenFile") and configuration.source("token") == str(home.credentials_file):
+        home.register(Registration(worker_id, chosen.id, chosen.name, url))
+        click.echo(f"This machine is registered for {chosen.name} ({home.worker_file}).", err=True)
+    return configuration.with_values({"tenant": chosen.id, "url": url, "workerId": worker_id}, _FIRST_RUN)
+
+
+def _worker_id(data_dir: Path) -> str:
+    """Return this worker's id, made once and kept."""
+    path = data_dir / "worker-id"
+    with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{uuid.uuid4()}\n")
+    return path.read_text().strip()
