@@ -10,6 +10,7 @@ from enum import IntEnum
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from executor import rpc_operator
 from executor.background import Backgrounds
 from executor.build import TIDY_S, Builds
 from executor.build_context import BuildContexts
@@ -81,6 +82,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         ],
     )
     _bind(server, data_dir)
+    rpc_operator.check_directory(data_dir)
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")
         learning = life.create_task(_learn(engine), name="learn-engine")
@@ -129,6 +131,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
             await server.start()
+            serving_owner = life.create_task(rpc_operator.serve(service, data_dir), name="operator")
             await _say(healthy, health_pb2.HealthCheckResponse.SERVING)
             log.info("executor serves tenants %s, floor %s", ", ".join(config.tenants), config.security_floor.label)
 
@@ -142,7 +145,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             events.close()
             await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
-        for task in (adopting, housekeeping, watching, learning, finding):
+        for task in (serving_owner, adopting, housekeeping, watching, learning, finding):
             task.cancel()
     await engine.aclose()
 

@@ -5,6 +5,7 @@
     DATA_DIR/           0700 (0710 where the gateway is another user, who must pass through)
       install           a UUID: which DevBoxes on the engine are this worker's
       lock              held while an executor runs; a second one says who holds it
+      operator/         0700, the socket for the machine's owner
       rpc/              0750, owner executor, group the gateway's
       engine/           socket and working directory of an engine service of ours, and the seccomp profile
       contexts/         0700, build contexts that are being sent or built from
@@ -32,11 +33,12 @@ class DataDir:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.rpc = root / "rpc"
+        self.operator = root / "operator"
         self.engine = root / "engine"
         self.contexts = root / "contexts"
         self._secrets = root / "secrets"
         self._seccomp = self.engine / "seccomp.json"
-        for path in (self.rpc / "executor.sock", self.engine / "podman.sock"):
+        for path in (self.rpc / "executor.sock", self.operator / "rpc.sock", self.engine / "podman.sock"):
             if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
                 raise FailedPrecondition(
                     f"DATA_DIR {root} is too long: Unix sockets take paths of {_MAX_SOCKET_PATH_BYTES} bytes. "
@@ -45,7 +47,7 @@ class DataDir:
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.rpc.mkdir(mode=0o750, exist_ok=True)
-            for directory in (self.engine, self.contexts, self._secrets):
+            for directory in (self.operator, self.engine, self.contexts, self._secrets):
                 directory.mkdir(mode=0o700, exist_ok=True)
             # A copy, at a path that a containerised executor and its engine share.
             _write(self._seccomp, _SECCOMP.read_text(encoding="utf-8"))

@@ -241,6 +241,37 @@ class DevBoxes:
             raise NotFound(f"There is no DevBox {devbox_id}.")
         return box
 
+    async def all(self) -> list[DevBox]:
+        """Return the DevBoxes of this installation, oldest first, also those of tenants it serves no longer."""
+        return await self._all()
+
+    async def stop_any(self, devbox_id: str, timeout_s: int) -> DevBox:
+        """Stop a DevBox for the machine's owner: to its tenant that is an event. One that is stopped stays so."""
+        box = await self._any(devbox_id)
+        if box.state in ("running", "paused"):
+            await self._engine.stop(box.container, timeout_s)
+        return await self._any(devbox_id)
+
+    async def remove_any(self, devbox_id: str, *, keep_volumes: bool) -> DevBox:
+        """Remove a DevBox for the machine's owner, running or not: to its tenant that is an event."""
+        box = await self._any(devbox_id)
+        await self._engine.remove(box.container)
+        if not keep_volumes:
+            for volume in volume_names(box.id):
+                await self._engine.remove_volume(volume)
+        self._data_dir.forget_secrets(box.id)
+        return replace(box, state="removing")
+
+    async def _any(self, devbox_id: str) -> DevBox:
+        refusal = NotFound(f"There is no DevBox {devbox_id} on this worker.")
+        try:
+            box = _devbox(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
+        except NotFound:
+            raise refusal from None
+        if box is None:
+            raise refusal
+        return box
+
     @property
     def label(self) -> str:
         """The label (``key=value``) that all of this installation carry."""

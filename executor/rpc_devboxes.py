@@ -64,7 +64,7 @@ class DevBoxRpcs(Rpcs):
             async with aclosing(work.steps()) as steps:
                 async for message, fraction in steps:
                     yield pb.CreateDevBoxResponse(progress=pb.Progress(message=message, fraction=fraction))
-            yield pb.CreateDevBoxResponse(devbox=self._packed(await work.result()))
+            yield pb.CreateDevBoxResponse(devbox=self.packed(await work.result()))
 
     async def StartDevBox(self, request: pb.StartDevBoxRequest, context: Context) -> pb.StartDevBoxResponse:  # noqa: N802
         """Start a DevBox."""
@@ -76,7 +76,7 @@ class DevBoxRpcs(Rpcs):
                 devbox_id=request.devbox_id,
             )
             box = await self.once(asked, lambda: self.parts.devboxes.start(asked))
-            return pb.StartDevBoxResponse(devbox=self._packed(box))
+            return pb.StartDevBoxResponse(devbox=self.packed(box))
 
     async def StopDevBox(self, request: pb.StopDevBoxRequest, context: Context) -> pb.StopDevBoxResponse:  # noqa: N802
         """Stop a DevBox."""
@@ -89,7 +89,7 @@ class DevBoxRpcs(Rpcs):
                 **({"timeout_s": request.timeout_seconds} if request.HasField("timeout_seconds") else {}),
             )
             box = await self.once(asked, lambda: self.parts.devboxes.stop(asked))
-            return pb.StopDevBoxResponse(devbox=self._packed(box))
+            return pb.StopDevBoxResponse(devbox=self.packed(box))
 
     async def RemoveDevBox(self, request: pb.RemoveDevBoxRequest, context: Context) -> pb.RemoveDevBoxResponse:  # noqa: N802
         """Remove a DevBox."""
@@ -103,14 +103,14 @@ class DevBoxRpcs(Rpcs):
                 keep_volumes=request.keep_volumes,
             )
             box = await self.once(asked, lambda: self.parts.devboxes.remove(asked))
-            return pb.RemoveDevBoxResponse(devbox=self._packed(box))
+            return pb.RemoveDevBoxResponse(devbox=self.packed(box))
 
     async def ListDevBoxes(self, request: pb.ListDevBoxesRequest, context: Context) -> pb.ListDevBoxesResponse:  # noqa: N802
         """List DevBoxes."""
         async with refusing(context):
             boxes = await self.parts.devboxes.list_boxes(request.tenant_id)
             background = await self.parts.backgrounds.of(boxes)
-            return pb.ListDevBoxesResponse(devboxes=[self._packed(box, background.get(box.id, ())) for box in boxes])
+            return pb.ListDevBoxesResponse(devboxes=[self.packed(box, background.get(box.id, ())) for box in boxes])
 
     async def ExecDevBox(  # noqa: N802
         self, request: pb.ExecDevBoxRequest, context: Context
@@ -159,7 +159,8 @@ class DevBoxRpcs(Rpcs):
                 )
             )
 
-    def _packed(self, box: DevBox, background: Sequence[BackgroundCommand] = ()) -> pb.DevBox:
+    def packed(self, box: DevBox, background: Sequence[BackgroundCommand] = ()) -> pb.DevBox:
+        """Return a DevBox in the contract's terms."""
         return pb.DevBox(
             id=box.id,
             name=box.name,

@@ -1,6 +1,7 @@
 """The gRPC service: all RPCs of the contract. Each unpacks a request, calls, packs the answer; meaning is elsewhere."""
 
 import logging
+import time
 from typing import cast
 
 import psutil
@@ -15,16 +16,20 @@ from executor.rpc_images import ImageRpcs
 from executor.rpc_setup import SetupRpcs
 from executor.rpc_terminals import TerminalRpcs
 from protos import executor_pb2 as pb
-from protos.errors import Refusal
+from protos.errors import InvalidArgument, Refusal
 
 log = logging.getLogger(__name__)
 
+_MAX_REPORT_BYTES = 16 * 1024
 _STATUS_TIMEOUT_S = 1.0
 """The gateway's heartbeats do not wait much longer."""
 
 
 class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, TerminalRpcs, DisplayRpcs, EventRpcs):
     """What the gateway may ask of the executor; one method per RPC of the contract."""
+
+    gateway_report: tuple[pb.ReportGatewayRequest, float] | None = None
+    """What the gateway said last of its connection, and when by the monotonic clock."""
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
         """Say how things are; an engine that is away is part of the answer."""
@@ -45,6 +50,16 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
         except OSError as error:  # the engine's storage is not visible from here
             log.debug("disk of the engine's storage: %s", error)
         return status
+
+    async def ReportGateway(  # noqa: N802
+        self, request: pb.ReportGatewayRequest, context: Context
+    ) -> pb.ReportGatewayResponse:
+        """Keep what the gateway says of its connection, for the machine's owner."""
+        async with refusing(context):
+            if request.ByteSize() > _MAX_REPORT_BYTES:
+                raise InvalidArgument(f"A report has at most {_MAX_REPORT_BYTES} bytes.")
+            self.gateway_report = (request, time.monotonic())
+            return pb.ReportGatewayResponse()
 
     async def CancelWork(self, request: pb.CancelWorkRequest, context: Context) -> pb.CancelWorkResponse:  # noqa: N802
         """Stop work in flight."""

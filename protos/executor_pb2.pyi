@@ -31,6 +31,13 @@ class DevBoxEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEV_BOX_EVENT_KIND_DIED: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_OOM: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_REMOVED: _ClassVar[DevBoxEventKind]
+
+class ConnectionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONNECTION_STATE_UNSPECIFIED: _ClassVar[ConnectionState]
+    CONNECTION_STATE_CONNECTED: _ClassVar[ConnectionState]
+    CONNECTION_STATE_DIALING: _ClassVar[ConnectionState]
+    CONNECTION_STATE_WAITING: _ClassVar[ConnectionState]
 PROFILE_UNSPECIFIED: Profile
 PROFILE_OPEN: Profile
 PROFILE_STANDARD: Profile
@@ -47,6 +54,10 @@ DEV_BOX_EVENT_KIND_UNSPECIFIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_DIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_OOM: DevBoxEventKind
 DEV_BOX_EVENT_KIND_REMOVED: DevBoxEventKind
+CONNECTION_STATE_UNSPECIFIED: ConnectionState
+CONNECTION_STATE_CONNECTED: ConnectionState
+CONNECTION_STATE_DIALING: ConnectionState
+CONNECTION_STATE_WAITING: ConnectionState
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
@@ -881,3 +892,97 @@ class WatchEventsResponse(_message.Message):
     kind: DevBoxEventKind
     detail: str
     def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class ReportGatewayRequest(_message.Message):
+    __slots__ = ("state", "since", "orchestrator", "worker_id", "last_error", "last_error_at", "answers_waiting", "answers_waiting_bytes", "commands_running")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    ORCHESTRATOR_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_AT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_WAITING_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    state: ConnectionState
+    since: str
+    orchestrator: str
+    worker_id: str
+    last_error: str
+    last_error_at: str
+    answers_waiting: int
+    answers_waiting_bytes: int
+    commands_running: int
+    def __init__(self, state: _Optional[_Union[ConnectionState, str]] = ..., since: _Optional[str] = ..., orchestrator: _Optional[str] = ..., worker_id: _Optional[str] = ..., last_error: _Optional[str] = ..., last_error_at: _Optional[str] = ..., answers_waiting: _Optional[int] = ..., answers_waiting_bytes: _Optional[int] = ..., commands_running: _Optional[int] = ...) -> None: ...
+
+class ReportGatewayResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShowWorkerRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShowWorkerResponse(_message.Message):
+    __slots__ = ("status", "pid", "started_at", "tenants", "mode", "gateway", "gateway_age_seconds", "sessions", "displays", "scrollback_bytes", "draining")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    DISPLAYS_FIELD_NUMBER: _ClassVar[int]
+    SCROLLBACK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    status: GetStatusResponse
+    pid: int
+    started_at: str
+    tenants: _containers.RepeatedScalarFieldContainer[str]
+    mode: str
+    gateway: ReportGatewayRequest
+    gateway_age_seconds: float
+    sessions: _containers.RepeatedCompositeFieldContainer[Session]
+    displays: int
+    scrollback_bytes: int
+    draining: bool
+    def __init__(self, status: _Optional[_Union[GetStatusResponse, _Mapping]] = ..., pid: _Optional[int] = ..., started_at: _Optional[str] = ..., tenants: _Optional[_Iterable[str]] = ..., mode: _Optional[str] = ..., gateway: _Optional[_Union[ReportGatewayRequest, _Mapping]] = ..., gateway_age_seconds: _Optional[float] = ..., sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ..., displays: _Optional[int] = ..., scrollback_bytes: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
+
+class ListAllDevBoxesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAllDevBoxesResponse(_message.Message):
+    __slots__ = ("devboxes",)
+    DEVBOXES_FIELD_NUMBER: _ClassVar[int]
+    devboxes: _containers.RepeatedCompositeFieldContainer[DevBox]
+    def __init__(self, devboxes: _Optional[_Iterable[_Union[DevBox, _Mapping]]] = ...) -> None: ...
+
+class StopAnyDevBoxRequest(_message.Message):
+    __slots__ = ("devbox_id", "timeout_seconds")
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    devbox_id: str
+    timeout_seconds: int
+    def __init__(self, devbox_id: _Optional[str] = ..., timeout_seconds: _Optional[int] = ...) -> None: ...
+
+class StopAnyDevBoxResponse(_message.Message):
+    __slots__ = ("devbox",)
+    DEVBOX_FIELD_NUMBER: _ClassVar[int]
+    devbox: DevBox
+    def __init__(self, devbox: _Optional[_Union[DevBox, _Mapping]] = ...) -> None: ...
+
+class RemoveAnyDevBoxRequest(_message.Message):
+    __slots__ = ("devbox_id", "keep_volumes")
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    devbox_id: str
+    keep_volumes: bool
+    def __init__(self, devbox_id: _Optional[str] = ..., keep_volumes: _Optional[bool] = ...) -> None: ...
+
+class RemoveAnyDevBoxResponse(_message.Message):
+    __slots__ = ("devbox",)
+    DEVBOX_FIELD_NUMBER: _ClassVar[int]
+    devbox: DevBox
+    def __init__(self, devbox: _Optional[_Union[DevBox, _Mapping]] = ...) -> None: ...

@@ -141,6 +141,11 @@ class ExecutorServiceStub:
                 request_serializer=protos_dot_executor__pb2.AttachTerminalRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.AttachTerminalResponse.FromString,
                 _registered_method=True)
+        self.ReportGateway = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/ReportGateway',
+                request_serializer=protos_dot_executor__pb2.ReportGatewayRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.ReportGatewayResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutorServiceServicer:
@@ -297,6 +302,13 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportGateway(self, request, context):
+        """Takes what the gateway says of its connection, for the machine's owner to read. Nothing acts on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -404,6 +416,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.AttachTerminal,
                     request_deserializer=protos_dot_executor__pb2.AttachTerminalRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.AttachTerminalResponse.SerializeToString,
+            ),
+            'ReportGateway': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportGateway,
+                    request_deserializer=protos_dot_executor__pb2.ReportGatewayRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.ReportGatewayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -975,6 +992,244 @@ class ExecutorService:
             '/clustercode.executor.v1.ExecutorService/AttachTerminal',
             protos_dot_executor__pb2.AttachTerminalRequest.SerializeToString,
             protos_dot_executor__pb2.AttachTerminalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportGateway(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/ReportGateway',
+            protos_dot_executor__pb2.ReportGatewayRequest.SerializeToString,
+            protos_dot_executor__pb2.ReportGatewayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class OperatorServiceStub:
+    """What the machine's owner may ask, on a socket of its own in a directory that only the executor's user may enter. It
+    works without gateway and orchestrator, and for the DevBoxes of all tenants, those that are no longer served too.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ShowWorker = channel.unary_unary(
+                '/clustercode.executor.v1.OperatorService/ShowWorker',
+                request_serializer=protos_dot_executor__pb2.ShowWorkerRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.ShowWorkerResponse.FromString,
+                _registered_method=True)
+        self.ListAllDevBoxes = channel.unary_unary(
+                '/clustercode.executor.v1.OperatorService/ListAllDevBoxes',
+                request_serializer=protos_dot_executor__pb2.ListAllDevBoxesRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.ListAllDevBoxesResponse.FromString,
+                _registered_method=True)
+        self.StopAnyDevBox = channel.unary_unary(
+                '/clustercode.executor.v1.OperatorService/StopAnyDevBox',
+                request_serializer=protos_dot_executor__pb2.StopAnyDevBoxRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.StopAnyDevBoxResponse.FromString,
+                _registered_method=True)
+        self.RemoveAnyDevBox = channel.unary_unary(
+                '/clustercode.executor.v1.OperatorService/RemoveAnyDevBox',
+                request_serializer=protos_dot_executor__pb2.RemoveAnyDevBoxRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.RemoveAnyDevBoxResponse.FromString,
+                _registered_method=True)
+
+
+class OperatorServiceServicer:
+    """What the machine's owner may ask, on a socket of its own in a directory that only the executor's user may enter. It
+    works without gateway and orchestrator, and for the DevBoxes of all tenants, those that are no longer served too.
+    """
+
+    def ShowWorker(self, request, context):
+        """How the worker is: the executor's own status, and the gateway's as last told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAllDevBoxes(self, request, context):
+        """Lists all DevBoxes of this worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopAnyDevBox(self, request, context):
+        """Stops one. Stopping a stopped one is not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveAnyDevBox(self, request, context):
+        """Removes one, running or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_OperatorServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ShowWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowWorker,
+                    request_deserializer=protos_dot_executor__pb2.ShowWorkerRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.ShowWorkerResponse.SerializeToString,
+            ),
+            'ListAllDevBoxes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAllDevBoxes,
+                    request_deserializer=protos_dot_executor__pb2.ListAllDevBoxesRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.ListAllDevBoxesResponse.SerializeToString,
+            ),
+            'StopAnyDevBox': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopAnyDevBox,
+                    request_deserializer=protos_dot_executor__pb2.StopAnyDevBoxRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.StopAnyDevBoxResponse.SerializeToString,
+            ),
+            'RemoveAnyDevBox': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveAnyDevBox,
+                    request_deserializer=protos_dot_executor__pb2.RemoveAnyDevBoxRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.RemoveAnyDevBoxResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'clustercode.executor.v1.OperatorService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('clustercode.executor.v1.OperatorService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class OperatorService:
+    """What the machine's owner may ask, on a socket of its own in a directory that only the executor's user may enter. It
+    works without gateway and orchestrator, and for the DevBoxes of all tenants, those that are no longer served too.
+    """
+
+    @staticmethod
+    def ShowWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.OperatorService/ShowWorker',
+            protos_dot_executor__pb2.ShowWorkerRequest.SerializeToString,
+            protos_dot_executor__pb2.ShowWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAllDevBoxes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.OperatorService/ListAllDevBoxes',
+            protos_dot_executor__pb2.ListAllDevBoxesRequest.SerializeToString,
+            protos_dot_executor__pb2.ListAllDevBoxesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopAnyDevBox(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.OperatorService/StopAnyDevBox',
+            protos_dot_executor__pb2.StopAnyDevBoxRequest.SerializeToString,
+            protos_dot_executor__pb2.StopAnyDevBoxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveAnyDevBox(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.OperatorService/RemoveAnyDevBox',
+            protos_dot_executor__pb2.RemoveAnyDevBoxRequest.SerializeToString,
+            protos_dot_executor__pb2.RemoveAnyDevBoxResponse.FromString,
             options,
             channel_credentials,
             insecure,

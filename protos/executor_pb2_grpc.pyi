@@ -87,6 +87,8 @@ class ExecutorServiceStub:
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
     """
+    ReportGateway: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ReportGatewayRequest, _executor_pb2.ReportGatewayResponse]
+    """Takes what the gateway says of its connection, for the machine's owner to read. Nothing acts on it."""
 
 @_typing.type_check_only
 class ExecutorServiceAsyncStub(ExecutorServiceStub):
@@ -141,6 +143,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
     """
+    ReportGateway: _aio.UnaryUnaryMultiCallable[_executor_pb2.ReportGatewayRequest, _executor_pb2.ReportGatewayResponse]  # type: ignore[assignment]
+    """Takes what the gateway says of its connection, for the machine's owner to read. Nothing acts on it."""
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the gateway may ask of the executor. There is no call that takes a path on the host, a raw engine option or
@@ -319,4 +323,85 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         A stream that merely ends detaches the session, which lives on; `close` ends the session.
         """
 
+    @_abc_1.abstractmethod
+    def ReportGateway(
+        self,
+        request: _executor_pb2.ReportGatewayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ReportGatewayResponse, _abc.Awaitable[_executor_pb2.ReportGatewayResponse]]:
+        """Takes what the gateway says of its connection, for the machine's owner to read. Nothing acts on it."""
+
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class OperatorServiceStub:
+    """What the machine's owner may ask, on a socket of its own in a directory that only the executor's user may enter. It
+    works without gateway and orchestrator, and for the DevBoxes of all tenants, those that are no longer served too.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
+    ShowWorker: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ShowWorkerRequest, _executor_pb2.ShowWorkerResponse]
+    """How the worker is: the executor's own status, and the gateway's as last told."""
+    ListAllDevBoxes: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListAllDevBoxesRequest, _executor_pb2.ListAllDevBoxesResponse]
+    """Lists all DevBoxes of this worker."""
+    StopAnyDevBox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.StopAnyDevBoxRequest, _executor_pb2.StopAnyDevBoxResponse]
+    """Stops one. Stopping a stopped one is not an error."""
+    RemoveAnyDevBox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.RemoveAnyDevBoxRequest, _executor_pb2.RemoveAnyDevBoxResponse]
+    """Removes one, running or not."""
+
+@_typing.type_check_only
+class OperatorServiceAsyncStub(OperatorServiceStub):
+    """What the machine's owner may ask, on a socket of its own in a directory that only the executor's user may enter. It
+    works without gateway and orchestrator, and for the DevBoxes of all tenants, those that are no longer served too.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ShowWorker: _aio.UnaryUnaryMultiCallable[_executor_pb2.ShowWorkerRequest, _executor_pb2.ShowWorkerResponse]  # type: ignore[assignment]
+    """How the worker is: the executor's own status, and the gateway's as last told."""
+    ListAllDevBoxes: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListAllDevBoxesRequest, _executor_pb2.ListAllDevBoxesResponse]  # type: ignore[assignment]
+    """Lists all DevBoxes of this worker."""
+    StopAnyDevBox: _aio.UnaryUnaryMultiCallable[_executor_pb2.StopAnyDevBoxRequest, _executor_pb2.StopAnyDevBoxResponse]  # type: ignore[assignment]
+    """Stops one. Stopping a stopped one is not an error."""
+    RemoveAnyDevBox: _aio.UnaryUnaryMultiCallable[_executor_pb2.RemoveAnyDevBoxRequest, _executor_pb2.RemoveAnyDevBoxResponse]  # type: ignore[assignment]
+    """Removes one, running or not."""
+
+class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What the machine's owner may ask, on a socket of its own in a directory that only the executor's user may enter. It
+    works without gateway and orchestrator, and for the DevBoxes of all tenants, those that are no longer served too.
+    """
+
+    @_abc_1.abstractmethod
+    def ShowWorker(
+        self,
+        request: _executor_pb2.ShowWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ShowWorkerResponse, _abc.Awaitable[_executor_pb2.ShowWorkerResponse]]:
+        """How the worker is: the executor's own status, and the gateway's as last told."""
+
+    @_abc_1.abstractmethod
+    def ListAllDevBoxes(
+        self,
+        request: _executor_pb2.ListAllDevBoxesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ListAllDevBoxesResponse, _abc.Awaitable[_executor_pb2.ListAllDevBoxesResponse]]:
+        """Lists all DevBoxes of this worker."""
+
+    @_abc_1.abstractmethod
+    def StopAnyDevBox(
+        self,
+        request: _executor_pb2.StopAnyDevBoxRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.StopAnyDevBoxResponse, _abc.Awaitable[_executor_pb2.StopAnyDevBoxResponse]]:
+        """Stops one. Stopping a stopped one is not an error."""
+
+    @_abc_1.abstractmethod
+    def RemoveAnyDevBox(
+        self,
+        request: _executor_pb2.RemoveAnyDevBoxRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.RemoveAnyDevBoxResponse, _abc.Awaitable[_executor_pb2.RemoveAnyDevBoxResponse]]:
+        """Removes one, running or not."""
+
+def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

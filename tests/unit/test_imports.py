@@ -20,9 +20,11 @@ ONLY_IN = {
     "grpc": {
         "executor/app.py",
         "executor/rpc.py",
+        "executor/rpc_operator.py",
         "executor/rpc_terminals.py",
         "executor/rpc_displays.py",
         "gateway/executor_client.py",
+        "clustercode/operator_client.py",
     },
     "grpc_health": {"executor/app.py"},
     "psutil": {"executor/service.py", "gateway/machine.py"},
