@@ -2,7 +2,7 @@
 
 Exit codes: 0 ended as asked; 1 a defect of ours, or a check that did not pass; 2 the command line or a configuration
 is wrong; 3 the orchestrator refused the token; 4 this machine is not as it must be (data directory, socket, token,
-login); 5 stopped with work still under way.
+login); 5 stopped with work still under way; 6 another instance of this worker has taken its place.
 """
 
 from importlib import import_module

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _HEALTHY_S = 60.0
 _USAGE = 2
-_FINAL = (_USAGE, ExitCode.TOKEN_REFUSED, ExitCode.MISCONFIGURED)
+_FINAL = (_USAGE, ExitCode.TOKEN_REFUSED, ExitCode.MISCONFIGURED, ExitCode.REPLACED)
 """A restart changes nothing about these: hammering an orchestrator with a refused token helps nobody."""
 _STOP_TIMEOUT_S = 15.0
 _ENGINE_WAIT_S = 20.0

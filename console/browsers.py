@@ -10,8 +10,9 @@ from console.outbox import Outbox
 from console.page_link import PageLink
 from console.pages import Pages
 from console.registry import Workers
-from console.sockets import CLOSE_REPLACED, close, cut
+from console.sockets import close, cut
 from protos import limits
+from protos.wire import CLOSE_REPLACED
 
 MAX_PAGES = 50
 _MAX_WAITING_BYTES = 8 * 1024 * 1024

@@ -10,12 +10,20 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from console.config import ConsoleConfig
 from console.outbox import Outbox
 from console.registry import Workers
-from console.sockets import CLOSE_REPLACED, close, cut
+from console.sockets import close, cut
 from console.tokens import bearer_is
 from console.workers import WorkerLink
 from protos import limits
 from protos.errors import Refusal
-from protos.wire import SUBPROTOCOL_BINARY, SUBPROTOCOLS, BadMessage, Message, Register, parse_from_worker
+from protos.wire import (
+    CLOSE_REPLACED,
+    SUBPROTOCOL_BINARY,
+    SUBPROTOCOLS,
+    BadMessage,
+    Message,
+    Register,
+    parse_from_worker,
+)
 
 _MAX_FRAME_BYTES = limits.MAX_MESSAGE_BYTES + 1024
 _MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -68,7 +76,7 @@ class WorkerSocket:
                 writer = tasks.create_task(outbox.write_to(ws), name=f"write to worker {link.id}")
                 if previous is not None:
                     log.warning("worker %s: this connection replaces an older one", link.id)
-                    replaced = close(previous, CLOSE_REPLACED, "replaced by a newer connection")
+                    replaced = close(previous, CLOSE_REPLACED, f"replaced by the one on {register.hostname}")
                     tasks.create_task(replaced, name=f"close replaced {link.id}")
                 await self._read(ws, link)
                 writer.cancel()

@@ -6,21 +6,21 @@ import itertools
 import logging
 import random
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 from websockets.exceptions import ConnectionClosed
 
-from gateway import events, heartbeat
+from gateway import events, heartbeat, liveness
 from gateway.backoff import Backoff, Ending
+from gateway.clock import Clock, LoopClock
 from gateway.commands import Commands
 from gateway.config import GatewayConfig
-from gateway.connection import CLOSE_GOING_AWAY, Connection, DialError, close_codes, dial
+from gateway.connection import CLOSE_GOING_AWAY, Connection, DialError, dial, ending_of
 from gateway.credentials import Token
 from gateway.dispatch import Dispatch
 from gateway.displays import Displays
-from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, TokenRefused
+from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, Replaced, TokenRefused
 from gateway.executor_client import ExecutorClient
 from gateway.faults import report
 from gateway.in_flight import InFlight
@@ -42,8 +42,6 @@ EXECUTOR_START_S = 3.0
 REGISTERED_WAIT_S = 2.0
 """An orchestrator that has not answered `worker.register` by then acknowledges nothing."""
 
-SLEEP_CHECK_S = 3.0
-
 READ_BURST = 16
 """Messages handled without a pause, however many lie there."""
 
@@ -51,11 +49,11 @@ FINISH_S = 2.0
 """For closing what is left after the drain."""
 
 
-async def run(config: GatewayConfig) -> int:
+async def run(config: GatewayConfig, clock: Clock | None = None) -> int:
     """Run the gateway until a signal or until it cannot go on; returns an `ExitCode`."""
     error: BaseException
     try:
-        return await _run(config)
+        return await _run(config, clock or LoopClock())
     except (GatewayError, ExecutorUntrusted) as alone:
         error = alone
     except BaseExceptionGroup as group:
@@ -66,16 +64,22 @@ async def run(config: GatewayConfig) -> int:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
     log.critical("%s", error)
-    return ExitCode.TOKEN_REFUSED if isinstance(error, TokenRefused) else ExitCode.MISCONFIGURED
+    match error:
+        case TokenRefused():
+            return ExitCode.TOKEN_REFUSED
+        case Replaced():
+            return ExitCode.REPLACED
+        case _:
+            return ExitCode.MISCONFIGURED
 
 
-async def _run(config: GatewayConfig) -> ExitCode:
+async def _run(config: GatewayConfig, clock: Clock) -> ExitCode:
     token = Token(config.token_file)
     code = ExitCode.CLEAN
     async with ExecutorClient(config.executor_socket, config.executor_uid) as executor:
         try:
             async with asyncio.TaskGroup() as tasks:
-                gateway = Gateway(config, token, executor, tasks)
+                gateway = Gateway(config, token, executor, tasks, clock)
                 serving = tasks.create_task(gateway.stay_connected(), name="connection")
                 tasks.create_task(gateway.forward_events(), name="events")
                 with _signals() as (stop, stop_now):
@@ -123,7 +127,10 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
 class Gateway:
     """One process's worth of state; what belongs to one connection lives in `_serve`."""
 
-    def __init__(self, config: GatewayConfig, token: Token, executor: ExecutorClient, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, config: GatewayConfig, token: Token, executor: ExecutorClient, tasks: asyncio.TaskGroup, clock: Clock
+    ) -> None:
+        self._clock = clock
         self._config = config
         self._token = token
         self._executor = executor
@@ -134,7 +141,10 @@ class Gateway:
         self.dispatch = Dispatch(tasks, Commands(executor), self._uplink, self._in_flight, config.tenant_id)
 
     async def stay_connected(self) -> None:
-        """Dial, serve, wait, again. Returns only by cancellation; raises `TokenRefused`, `ExecutorUntrusted`."""
+        """Dial, serve, wait, again. Returns only by cancellation.
+
+        Raises `TokenRefused`, `Replaced` and `ExecutorUntrusted`.
+        """
         self._executor.check_socket()
         await self._status.refresh(EXECUTOR_START_S)
         backoff = Backoff()
@@ -142,7 +152,7 @@ class Gateway:
             ending = await self._attempt()
             delay_s = backoff.delay_s(ending, random=random.random())  # noqa: S311 - spreads load, guards nothing
             log.info("Dialing again in %.1f s", delay_s)
-            await asyncio.sleep(delay_s)
+            await self._clock.sleep(delay_s)
 
     async def forward_events(self) -> None:
         """Send what happens to DevBoxes by itself, on this connection or the next. Never returns."""
@@ -165,9 +175,8 @@ class Gateway:
             await connection.close(CLOSE_GOING_AWAY)
 
     async def _serve(self, connection: Connection) -> Ending:
-        now = asyncio.get_running_loop().time
         registered_at: float | None = None
-        codes: frozenset[int] = frozenset()
+        ending = Ending()
         channels = itertools.count(1)
         displays: Displays | None = None
         try:
@@ -193,23 +202,25 @@ class Gateway:
                 )
                 sessions = OpenSessions(connection, terminals, displays)
                 await self._register(connection)
-                registered_at = now()
+                registered_at = self._clock.now()
                 await self._uplink.open(connection)
                 beat = partial(self._beat, connection, registered_engines=self._status.engines)
                 answered = asyncio.Event()
                 tasks.create_task(heartbeat.beat(self._status, beat), name="heartbeat")
                 tasks.create_task(terminals.acknowledge_input(), name="input acknowledgements")
-                tasks.create_task(_probe_after_sleep(connection), name="sleep check")
+                tasks.create_task(liveness.keep_alive(connection), name="keep alive")
+                tasks.create_task(liveness.probe_after_sleep(connection), name="sleep check")
                 tasks.create_task(_resume(connection, terminals, answered), name="resume")
                 await self._read(connection, sessions, answered)
         except* ConnectionClosed as closed:
             first = closed.exceptions[0]
             if isinstance(first, ConnectionClosed):  # always: these are no nested groups
-                codes = close_codes(first)
                 log.warning("The connection ended: %s", first)
+                registered_s = self._clock.now() - registered_at if registered_at is not None else 0.0
+                ending = ending_of(first, registered_s)
         if displays is not None:
             await displays.tell_lost()
-        return Ending(registered_s=now() - registered_at if registered_at is not None else 0.0, close_codes=codes)
+        return ending
 
     async def _register(self, connection: Connection) -> None:
         sessions: Sequence[pb.Session] = ()
@@ -262,15 +273,3 @@ async def _resume(connection: Connection, terminals: Terminals, answered: asynci
         async with asyncio.timeout(REGISTERED_WAIT_S):
             await answered.wait()
     await terminals.resume(by_itself=not connection.acks)
-
-
-async def _probe_after_sleep(connection: Connection) -> None:
-    """Notice that the machine slept, when an open socket may be long dead, and find out at once."""
-    monotonic = asyncio.get_running_loop().time
-    ahead_s = time.time() - monotonic()
-    while True:
-        await asyncio.sleep(SLEEP_CHECK_S)
-        before_s, ahead_s = ahead_s, time.time() - monotonic()  # The monotonic clock stands still in sleep.
-        if ahead_s - before_s > SLEEP_CHECK_S:
-            log.info("The machine slept, or its clock was set: checking the connection")
-            await connection.probe()

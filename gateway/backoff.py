@@ -19,6 +19,8 @@ MAX_RETRY_AFTER_S = 3600.0
 CLOSE_TOO_BIG = 1009
 CLOSE_TRY_LATER = 1013
 
+UNREACHABLE = "unreachable"
+
 
 class Ending(NamedTuple):
     """How an attempt ended."""
@@ -29,6 +31,8 @@ class Ending(NamedTuple):
     """WebSocket close codes, the orchestrator's and ours."""
     retry_after_s: float | None = None
     """What a refused handshake asked for."""
+    reason: str = UNREACHABLE
+    """For figures: ``http_503``, ``close_1006`` and the like."""
 
 
 class Backoff:

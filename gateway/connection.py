@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NoReturn, Protocol, cast
@@ -15,9 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidProxyStatus, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from gateway.backoff import Ending
+from gateway.backoff import UNREACHABLE, Ending
 from gateway.config import GatewayConfig
-from gateway.errors import TokenRefused
+from gateway.errors import Replaced, TokenRefused
 from gateway.turnstile import Turnstile
 from gateway.watermark import Watermark
 from protos import limits, wire
@@ -30,22 +31,21 @@ _library_log.setLevel(logging.WARNING)
 
 OPEN_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 3.0
-PING_INTERVAL_S = 20.0
-PING_TIMEOUT_S = 20.0
-PROBE_TIMEOUT_S = 5.0
 WRITE_LIMIT_BYTES = 32 * 1024
 UNSENT_LIMIT_BYTES = 128 * 1024
 """Bytes that the kernel takes beyond what is on its way. More would lie ahead of every heartbeat and keystroke."""
 
 CLOSE_GOING_AWAY = 1001
+CLOSE_ABNORMAL = 1006
+"""No frame: it stands for a connection that broke."""
 
 
 class DialError(Exception):
     """This attempt came to nothing; another may."""
 
-    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.ending = Ending(retry_after_s=retry_after_s)
+    def __init__(self, text: str, reason: str = UNREACHABLE, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.ending = Ending(reason=reason, retry_after_s=retry_after_s)
 
 
 class Source(Protocol):
@@ -69,8 +69,7 @@ async def dial(config: GatewayConfig, token: str) -> "Connection":
             compression=None,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
+            ping_interval=None,  # `liveness` does that
             max_size=limits.MAX_MESSAGE_BYTES,
             write_limit=WRITE_LIMIT_BYTES,
             logger=_library_log,
@@ -78,9 +77,18 @@ async def dial(config: GatewayConfig, token: str) -> "Connection":
     except InvalidStatus as error:
         _explain_status(error)
     except InvalidProxyStatus as error:
-        raise DialError(f"the proxy answered HTTP {error.response.status_code}") from None
+        status = error.response.status_code
+        raise DialError(f"the proxy answered HTTP {status}", f"proxy_http_{status}") from None
     except WebSocketException as error:
-        raise DialError(f"no WebSocket there: {error}") from None
+        raise DialError(f"no WebSocket there: {error}", "no_websocket") from None
+    except ssl.SSLCertVerificationError as error:
+        raise DialError(
+            f"its certificate is not trusted: {error.verify_message}. If a private authority issued it, name that "
+            "authority's certificate in SSL_CERT_FILE.",
+            "tls",
+        ) from None
+    except ssl.SSLError as error:
+        raise DialError(f"TLS: {error.reason or error}", "tls") from None
     except (OSError, EOFError, ValueError, ImportError) as error:
         # ImportError: a SOCKS proxy without the library for it; ValueError: a proxy address that makes no sense.
         raise DialError(str(error) or type(error).__name__) from None
@@ -95,7 +103,7 @@ def _explain_status(error: InvalidStatus) -> NoReturn:
             "Put a valid one in the token file, then start the worker again."
         ) from None
     retry_after = error.response.headers.get("Retry-After")
-    raise DialError(f"HTTP {status}", retry_after_s(retry_after, datetime.now(UTC))) from None
+    raise DialError(f"HTTP {status}", f"http_{status}", retry_after_s(retry_after, datetime.now(UTC))) from None
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
@@ -171,14 +179,6 @@ class Connection:
         """Wait until the orchestrator has read all that was sent so far; raises `ConnectionClosed`."""
         await (await self._ws.ping())
 
-    async def probe(self) -> None:
-        """Close unless the orchestrator answers a ping soon."""
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self.round_trip()
-        except TimeoutError:
-            await self.close(CLOSE_GOING_AWAY, "no answer to a ping")
-
     def forget(self, source: Source) -> None:
         """Drop a session from the bookkeeping."""
         self._watermark.forget(source)
@@ -190,7 +190,15 @@ class Connection:
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close; bounded by `CLOSE_TIMEOUT_S`; safe to call twice."""
-        await self._ws.close(code, reason)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._ws.close(code, reason)
+        except TimeoutError:  # The peer reads nothing, so not even the close frame goes out.
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection without a word: the peer is not there."""
+        self._ws.transport.abort()
 
     async def _ping(self) -> None:
         # The mark is taken before the ping is written and no output goes between them: we are in the turnstile, or
@@ -208,9 +216,19 @@ class Connection:
             self._turnstile.admit_data()
 
 
-def close_codes(closed: ConnectionClosed) -> frozenset[int]:
-    """Return the codes that either side closed with; 1006 stands for none."""
-    return frozenset(close.code for close in (closed.rcvd, closed.sent) if close is not None) or frozenset({1006})
+def ending_of(closed: ConnectionClosed, registered_s: float) -> Ending:
+    """Return how a connection ended; raises `Replaced` where another instance has taken its place."""
+    theirs = closed.rcvd
+    if theirs is not None and theirs.code == wire.CLOSE_REPLACED:
+        raise Replaced(
+            f"Another instance of this worker has taken its place, says the orchestrator: "
+            f"{theirs.reason or 'which one it does not say'}. Stop one of the two, or give one an id of its own "
+            "(--worker-id), then start this one again."
+        )
+    codes = frozenset(close.code for close in (theirs, closed.sent) if close is not None) or frozenset({CLOSE_ABNORMAL})
+    first = theirs if theirs is not None and (closed.rcvd_then_sent or closed.sent is None) else closed.sent
+    reason = f"close_{first.code if first is not None else CLOSE_ABNORMAL}"
+    return Ending(registered_s, codes, reason=reason)
 
 
 def _limit_unsent(ws: ClientConnection) -> None:

@@ -80,7 +80,11 @@ def _description() -> str:
         "big-endian (u8 kind: 1 terminal, 2 display; u32 channel, from the answer to open; u64 offset of the first "
         f"byte in that direction), then at most {limits.MAX_CHUNK_BYTES} bytes. An orchestrator that lists "
         f"`{wire.CAPABILITY_ACK}` in worker.registered promises to acknowledge output, gets terminal.inputAck, and "
-        "re-opens sessions itself after a reconnect; for any other the worker does so."
+        "re-opens sessions itself after a reconnect; for any other the worker does so. HTTP 401 and 403 end the "
+        "worker; any other refusal or close makes it dial again after 1, 2, 4, 8, 16, then every 30 seconds (jitter "
+        "shortens), no sooner than `Retry-After` asks, and after 30 for close code 1013. An orchestrator that has a "
+        f"newer connection of the same worker closes the older one with {wire.CLOSE_REPLACED} and a reason that names "
+        "the newer one's machine; the older one then stops."
     )
 
 

@@ -37,6 +37,10 @@ SUBPROTOCOLS = (SUBPROTOCOL_BINARY, SUBPROTOCOL_JSON)
 CAPABILITY_ACK = "terminal.ack"
 """An orchestrator that lists it promises to acknowledge output and wants its input acknowledged."""
 
+CLOSE_REPLACED = 4001
+"""An orchestrator closes a connection with it when another one registers the same worker; the reason names the other
+machine. The replaced worker stops: two with one id would displace each other for ever."""
+
 
 # --- Field types -----------------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """A TCP relay between gateway and orchestrator whose link can be cut, stalled and slowed."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 HOST = "127.0.0.1"
 _PIECE_BYTES = 16 * 1024
+_KERNEL_BYTES = 256 * 1024
+"""What the relay's kernel takes in advance; left alone it would be several megabytes."""
 
 
 class LinkProxy:
@@ -21,8 +24,8 @@ class LinkProxy:
         self.down_bytes = 0  # from the orchestrator
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flowing = {True: asyncio.Event(), False: asyncio.Event()}  # up, down
+        self.flow()
         self._refusing = False
         self._bytes_per_s: float | None = None
         self._changed = asyncio.Condition()
@@ -48,11 +51,17 @@ class LinkProxy:
 
     def stall(self) -> None:
         """Carry nothing, and keep the connections, until `flow`: what a dead network looks like."""
-        self._flowing.clear()
+        self._flowing[True].clear()
+        self._flowing[False].clear()
+
+    def stall_up(self) -> None:
+        """Carry nothing that comes from the gateway, until `flow`."""
+        self._flowing[True].clear()
 
     def flow(self) -> None:
         """Carry on."""
-        self._flowing.set()
+        for flowing in self._flowing.values():
+            flowing.set()
 
     def slow(self, bytes_per_s: float | None) -> None:
         """Carry at most so much in each direction; None: as fast as it goes."""
@@ -91,7 +100,7 @@ class LinkProxy:
             head = await reader.readuntil(b"\r\n\r\n") if up else b""
             writer.write(head.replace(*names))
             while data := await reader.read(_PIECE_BYTES):
-                await self._flowing.wait()
+                await self._flowing[up].wait()
                 if self._bytes_per_s is not None:
                     await asyncio.sleep(len(data) / self._bytes_per_s)
                 writer.write(data)
@@ -109,7 +118,9 @@ class LinkProxy:
 async def link_proxy(target_port: int) -> AsyncIterator[LinkProxy]:
     """Relay to a port of this machine while the context is open."""
     proxy = LinkProxy(target_port)
-    server = await asyncio.start_server(proxy._serve, HOST, 0, limit=_PIECE_BYTES)
+    listener = socket.create_server((HOST, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
+    server = await asyncio.start_server(proxy._serve, sock=listener, limit=_PIECE_BYTES)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         async with server:

@@ -6,6 +6,7 @@ It stands on `websockets` and `json` alone, none of our own code, so that it spe
 import asyncio
 import base64
 import json
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -136,9 +137,9 @@ class Peer:
         """Read again."""
         self._reading.set()
 
-    async def close(self, code: int = 1000) -> None:
+    async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection."""
-        await self.ws.close(code)
+        await self.ws.close(code, reason)
 
     def cut(self) -> None:
         """Drop the connection without a word."""
@@ -192,16 +193,26 @@ class Orchestrator:
     registered: Json | None = field(default_factory=lambda: {"capabilities": ["terminal.ack"]})
     """Payload of `worker.registered`, sent on each connection; None: never."""
     refuse_with: tuple[HTTPStatus, dict[str, str]] | None = None
+    host: str = HOST
     port: int = 0
+    tls: ssl.SSLContext | None = None
     attempts: list[float] = field(default_factory=list)
     """When each handshake came, by the loop's clock."""
     _peers: "asyncio.Queue[Peer]" = field(default_factory=asyncio.Queue)  # one a connection; tests take them all
     _attempted: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _server: Server | None = None
 
     @property
     def worker_url(self) -> str:
         """Where workers connect."""
-        return f"ws://{HOST}:{self.port}/ws/worker"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self.tls else 'ws'}://{host}:{self.port}/ws/worker"
+
+    async def go(self) -> None:
+        """Tell all who are connected that the orchestrator goes, and listen no more."""
+        assert self._server is not None
+        self._server.close(code=1012, reason="restarting")
+        await self._server.wait_closed()
 
     async def peer(self, timeout_s: float = 30) -> tuple[Peer, Json]:
         """Return the next connection and the payload of its register."""
@@ -247,7 +258,7 @@ async def orchestrator(directory: Path, **options: Any) -> AsyncIterator[Orchest
     running = Orchestrator(token_file, **options)
     async with serve(
         running._serve,
-        HOST,
+        running.host,
         running.port,
         process_request=running._decide,
         select_subprotocol=running._select,
@@ -256,6 +267,8 @@ async def orchestrator(directory: Path, **options: Any) -> AsyncIterator[Orchest
         ping_interval=None,
         close_timeout=1,
         server_header=None,
+        ssl=running.tls,
     ) as server:
+        running._server = server
         running.port = next(iter(server.sockets)).getsockname()[1]
         yield running

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
+from console.app import Console
 from tests.integration.conftest import (
     PROGRAM,
     TENANT,
@@ -69,16 +70,17 @@ async def test_a_refused_token_ends_the_worker_too(directory: Path, podman: Podm
         assert len(cloud.attempts) == 1
 
 
-@pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE])
-async def test_retry_after_is_obeyed(place: Path, status: HTTPStatus) -> None:
-    """The next attempt comes no sooner than asked; unasked it would come within a second."""
-    async with (
-        orchestrator(place, refuse_with=(status, {"Retry-After": "3"})) as cloud,
-        started(a_gateway(place, cloud.worker_url, cloud.token_file)),
-    ):
-        await cloud.attempted(2)
-
-    assert cloud.attempts[1] - cloud.attempts[0] >= 3
+async def test_of_two_instances_the_older_stops(place: Path, console: Console) -> None:
+    """It says which machine the newer one is on and ends with 6, rather than displace it in turn; the newer stays."""
+    older, newer = (a_gateway(place, console.worker_url, console.token_file) for _ in range(2))
+    async with started(older):
+        link = await console.worker("w-1", 30)
+        async with started(newer):
+            assert await ended(older) == 6
+            assert link.connected
+            assert newer.running is not None
+            assert newer.running.returncode is None
+    assert f"replaced by the one on {socket.gethostname()}" in older.text()
 
 
 async def test_an_absent_orchestrator_is_waited_for(place: Path) -> None:

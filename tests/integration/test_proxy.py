@@ -1,0 +1,97 @@
+"""The WebSocket goes the way the machine's owner says: through a proxy, with certificates of a private authority."""
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import trustme
+
+from tests.integration.conftest import Podman, eventually, executor_process, gateway_process, started
+from tests.integration.connect_proxy import connect_proxy
+from tests.integration.orchestrator import HOST, TOKEN, Orchestrator, orchestrator
+
+NAME = "orchestrator.test"
+"""Known to the proxy alone."""
+
+
+@pytest.fixture(scope="module")
+async def place(podman: Podman) -> AsyncIterator[Path]:
+    """A directory with an executor that serves: a gateway's first dial waits a while for one."""
+    with TemporaryDirectory(prefix="cc-") as name:
+        async with started(executor_process(podman, Path(name))):
+            yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """An authority that no machine knows."""
+    return trustme.CA()
+
+
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """What an orchestrator needs to be known by both of its names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(NAME, "localhost").configure_cert(context)
+    return context
+
+
+def environment(authority: trustme.CA, place: Path, proxy: str, no_proxy: str = "") -> dict[str, str]:
+    """What the owner sets, and nothing that this machine may have set."""
+    trusted = place / "authority.pem"
+    authority.cert_pem.write_to_path(trusted)
+    given = {"HTTPS_PROXY": proxy, "NO_PROXY": no_proxy, "ALL_PROXY": ""}
+    # Programs also read them in lower case, which is the stronger.
+    return {**given, **{name.lower(): value for name, value in given.items()}, "SSL_CERT_FILE": str(trusted)}
+
+
+def url(cloud: Orchestrator, name: str) -> str:
+    return f"wss://{name}:{cloud.port}/ws/worker"
+
+
+async def test_it_dials_through_a_proxy_to_an_orchestrator_with_a_certificate_of_a_private_authority(
+    place: Path, authority: trustme.CA
+) -> None:
+    """HTTPS_PROXY and SSL_CERT_FILE count for the WebSocket; the proxy looks the name up, and sees no token."""
+    async with (
+        orchestrator(place, tls=tls(authority)) as cloud,
+        connect_proxy({NAME: HOST}) as proxy,
+    ):
+        gateway = gateway_process(place, url(cloud, NAME), cloud.token_file)
+        gateway.environment = environment(authority, place, proxy.url)
+        async with started(gateway):
+            peer, _ = await cloud.peer()
+            assert peer.headers["Authorization"] == f"Bearer {TOKEN}"
+            assert proxy.asked == [f"{NAME}:{cloud.port}"]
+
+
+async def test_no_proxy_is_honoured(place: Path, authority: trustme.CA) -> None:
+    """What NO_PROXY names is dialled directly, and by the same authority's certificate."""
+    async with (
+        orchestrator(place, tls=tls(authority)) as cloud,
+        connect_proxy({}) as proxy,
+    ):
+        gateway = gateway_process(place, url(cloud, "localhost"), cloud.token_file)
+        gateway.environment = environment(authority, place, proxy.url, no_proxy="example.com,localhost")
+        async with started(gateway):
+            await cloud.peer()
+            assert proxy.asked == []
+
+
+async def test_what_stands_in_the_way_is_said(place: Path, authority: trustme.CA) -> None:
+    """A proxy that refuses, and a certificate that is not trusted: a sentence each, and dialled again."""
+    async with (
+        orchestrator(place, tls=tls(authority)) as cloud,
+        connect_proxy({NAME: HOST}) as proxy,
+    ):
+        refused = gateway_process(place, url(cloud, "elsewhere.test"), cloud.token_file, log="refused.log")
+        refused.environment = environment(authority, place, proxy.url)
+        distrusting = gateway_process(place, url(cloud, NAME), cloud.token_file, log="distrusting.log")
+        distrusting.environment = environment(trustme.CA(), place, proxy.url)
+        async with started(refused, distrusting):
+            await eventually(lambda: "the proxy answered HTTP 502" in refused.text())
+            await eventually(lambda: "SSL_CERT_FILE" in distrusting.text())
+            for gateway in (refused, distrusting):
+                await eventually(lambda gateway=gateway: "Dialing again" in gateway.text())
+        assert cloud.attempts == []
