@@ -36,7 +36,7 @@ def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     """Run a worker until it is stopped, and end with its exit code."""
     home = Home()
     configuration = for_worker(flags, environ, home)
-    logs.set_up("worker", configuration.get("logLevel"))
+    logs.set_up("worker", configuration.get("logLevel"), configuration.get("logFormat"))
     from clustercode import registration  # noqa: PLC0415 - only what runs a worker needs it
     from clustercode.supervisor import WorkerPlan, supervise  # noqa: PLC0415 - the same
 

@@ -113,7 +113,10 @@ async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink
             "--mode", "byom", "--url", console.worker_url, "--token-file", str(console.token_file), "--tenant", TENANT,
             "--data-dir", str(directory / "data"),
             stdin=asyncio.subprocess.DEVNULL, stdout=log_file, stderr=log_file,
-            env={key: value for key, value in os.environ.items() if key not in ("WORKER_ID", "AGENT_CONFIG")},
+            env={
+                **{key: value for key, value in os.environ.items() if key not in ("WORKER_ID", "AGENT_CONFIG")},
+                "LOG_FORMAT": "text",
+            },
             start_new_session=True,
         )  # fmt: skip
     try:

@@ -34,6 +34,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "reconcileSeconds": ("1.5", "2.5", "3.5"),
     "buildMinFreeBytes": ("1", "2", "3"),
     "logLevel": ("DEBUG", "ERROR", "INFO"),
+    "logFormat": ("json", "text", "json"),
     "security.floor": ("open", "offline", "strict"),
     "security.tenants": ("flag", "variable", "file"),
     "security.allowPrivileged": ("yes", "no", "yes"),
