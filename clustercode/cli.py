@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import click
 
-COMMANDS = ("worker", "devboxes", "config", "console", "demo", "gateway", "executor")
+COMMANDS = ("worker", "devboxes", "config", "console", "demo", "conformance", "gateway", "executor")
 """In the order in which people meet them."""
 
 

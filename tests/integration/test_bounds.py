@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.orchestrator import Json, Orchestrator, Peer, frame, orchestrator
 from console.app import Console
 from console.terminal_client import Terminal
 from tests.integration.conftest import (
@@ -28,7 +29,6 @@ from tests.integration.conftest import (
     running_worker,
     started,
 )
-from tests.integration.orchestrator import Json, Orchestrator, Peer, frame, orchestrator
 
 MIB = 1024 * 1024
 RAW = "stty raw -echo; "

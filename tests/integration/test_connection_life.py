@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from conformance.orchestrator import HOST, TOKEN, Orchestrator, Peer, orchestrator
 from gateway import app, liveness
 from gateway.backoff import DELAYS_S, HEALTHY_AFTER_S, JITTER
 from gateway.config import GatewayConfig
 from gateway.errors import ExitCode
 from tests.integration.conftest import IMAGE, TENANT, Podman, eventually, executor_process, remove_all, started
 from tests.integration.link_proxy import link_proxy
-from tests.integration.orchestrator import HOST, TOKEN, Orchestrator, Peer, orchestrator
 
 
 class ReadClock:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
+from conformance.orchestrator import TOKEN, orchestrator
 from console.app import Console
 from tests.integration.conftest import (
     PROGRAM,
@@ -22,7 +23,6 @@ from tests.integration.conftest import (
     gateway_process,
     started,
 )
-from tests.integration.orchestrator import TOKEN, orchestrator
 
 
 def a_gateway(directory: Path, url: str, token_file: Path, *more: str) -> Process:

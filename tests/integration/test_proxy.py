@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import trustme
 
+from conformance.orchestrator import HOST, TOKEN, Orchestrator, orchestrator
 from tests.integration.conftest import Podman, eventually, executor_process, gateway_process, started
 from tests.integration.connect_proxy import connect_proxy
-from tests.integration.orchestrator import HOST, TOKEN, Orchestrator, orchestrator
 
 NAME = "orchestrator.test"
 """Known to the proxy alone."""

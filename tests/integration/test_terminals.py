@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from conformance.orchestrator import Orchestrator, orchestrator
 from console.app import Console, serve
 from console.config import ConsoleConfig
 from console.terminal_client import Terminal
@@ -27,7 +28,6 @@ from tests.integration.conftest import (
     running_worker,
     started,
 )
-from tests.integration.orchestrator import Orchestrator, orchestrator
 
 RAW = "stty raw -echo; "
 MULTIBYTE = "é漢🙂"

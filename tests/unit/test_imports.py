@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-OURS = {"clustercode", "console", "executor", "gateway", "protos"}
+OURS = {"clustercode", "conformance", "console", "executor", "gateway", "protos"}
 MAY = {
-    "clustercode": {"clustercode", "console", "executor", "gateway", "protos"},
+    "clustercode": {"clustercode", "conformance", "console", "executor", "gateway", "protos"},
+    "conformance": {"conformance", "protos"},
     "console": {"console", "protos"},
     "executor": {"executor", "protos"},
     "gateway": {"gateway", "protos"},
@@ -79,7 +80,7 @@ def test_a_library_is_imported_only_at_its_border(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_only_gateway_and_console_know_the_wire(file: str) -> None:
+def test_the_executor_and_the_command_line_do_not_know_the_wire(file: str) -> None:
     """The executor knows nothing of WebSockets."""
     if file.startswith(("executor/", "clustercode/")):
         assert not any(name.startswith(("protos.wire", "websockets")) for name in _imports(file))

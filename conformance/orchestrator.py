@@ -1,14 +1,16 @@
 """An orchestrator by hand: it sends what no well-behaved one would, and sees every frame as it is.
 
-It stands on `websockets` and `json` alone, none of our own code, so that it speaks the protocol as published.
+What it sends it writes with `json` alone, so that it speaks the protocol as published; what a worker sends is read with
+the models that the published schemas are made from, and whatever does not fit them is noted.
 """
 
 import asyncio
 import base64
 import json
+import os
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,16 +18,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydantic import ValidationError
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from protos import wire
+
 HOST = "127.0.0.1"
-TOKEN = "a-token-that-must-not-be-logged"  # noqa: S105 - of these tests only
+TOKEN = "a-token-that-must-not-be-logged"  # noqa: S105 - one of tests, unless whoever runs them gives another
 BINARY = "clustercode.v1+binary"
 TERMINAL = 1
+DISPLAY = 2
 _HEADER = struct.Struct("!BIQ")
 
 Json = dict[str, Any]
@@ -34,6 +40,19 @@ Json = dict[str, Any]
 def frame(channel: int, offset: int, data: bytes, kind: int = TERMINAL) -> bytes:
     """Return a binary frame."""
     return _HEADER.pack(kind, channel, offset) + data
+
+
+class Violation(Exception):
+    """The worker does something else than the protocol says."""
+
+
+class Refused(Exception):
+    """The worker answered a command with an error."""
+
+    def __init__(self, kind: str, error: Json) -> None:
+        super().__init__(f"{kind} was refused with {error.get('code')}: {error.get('message')}")
+        self.code = str(error.get("code"))
+        self.error = error
 
 
 class Peer:
@@ -50,7 +69,12 @@ class Peer:
         self._output: dict[str, bytearray] = {}
         self._base: dict[str, int] = {}
         self._channels: dict[int, str] = {}
+        self._kinds: dict[str, str] = {}
         self._changed = asyncio.Condition()
+        self.violations: list[str] = []
+        """What came and is not as the protocol's models say, a sentence each."""
+        self.heartbeats: list[float] = []
+        """When each came, by the loop's clock."""
 
     # --- Sending ----------------------------------------------------------------------------------------------
 
@@ -59,6 +83,7 @@ class Peer:
         message: Json = {"type": kind, "payload": payload or {}}
         if message_id is not None:
             message["id"] = message_id
+            self._kinds[message_id] = kind
         await self.ws.send(json.dumps(message))
 
     async def send_raw(self, data: str | bytes) -> None:
@@ -75,7 +100,8 @@ class Peer:
         """Open a terminal and return the payload of its answer; its output is kept from then on."""
         payload = {"tenantId": "local", "devboxId": devbox_id, "sessionId": session_id, "cols": 80, "rows": 24, **more}
         answer = await self.ask("terminal.open", payload)
-        assert answer["ok"], answer
+        if not answer["ok"]:
+            raise Refused("terminal.open", answer["error"])
         opened: Json = answer["payload"]
         return opened
 
@@ -95,8 +121,10 @@ class Peer:
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: find() is not None)
             message = find()
-            assert message is not None
+            if message is None:  # never: the wait is over
+                raise Violation("nothing came")
             self._inbox.remove(message)
+            self._demand_order()
             return message
 
     async def shows(self, session_id: str, needle: bytes, timeout_s: float = 30) -> bytes:
@@ -108,6 +136,7 @@ class Peer:
         """Wait until something holds; looked at after each frame."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(holds)
+            self._demand_order()
 
     def output(self, session_id: str) -> bytes:
         """Return a session's output as far as it came on this connection."""
@@ -121,6 +150,10 @@ class Peer:
     def offset(self, session_id: str) -> int:
         """Return the offset of the next byte of a session."""
         return self._base.get(session_id, 0) + len(self._output.get(session_id, b""))
+
+    def _demand_order(self) -> None:
+        if self.violations:
+            raise Violation("; ".join(self.violations[:3]))
 
     @property
     def waiting(self) -> list[Json]:
@@ -145,7 +178,8 @@ class Peer:
         """Drop the connection without a word."""
         self.ws.transport.abort()
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Take what comes, until the connection ends."""
         try:
             while True:
                 await self._reading.wait()
@@ -161,26 +195,50 @@ class Peer:
     def _take(self, data: str | bytes) -> None:
         if isinstance(data, bytes):
             kind, channel, offset = _HEADER.unpack_from(data)
-            assert kind == TERMINAL
-            self._append(self._channels[channel], offset, data[_HEADER.size :])
+            if kind not in (TERMINAL, DISPLAY) or channel not in self._channels:
+                self.violations.append(f"a binary frame of kind {kind} for channel {channel}, which is not open")
+            else:
+                self._append(self._channels[channel], offset, data[_HEADER.size :])
             return
         message = json.loads(data)
+        self._look_at(data, message)
+        if message["type"] == "worker.heartbeat":
+            self.heartbeats.append(asyncio.get_running_loop().time())
         if message["type"] == "terminal.output":
             payload = message["payload"]
             self._append(payload["sessionId"], payload["offset"], base64.b64decode(payload["data"]))
             return
-        if message["type"] == "response" and message["ok"] and "resumed" in message["payload"]:
-            # A terminal is open: noted while the answer is read, for the next frame may be of it.
+        if message["type"] == "display.data":
+            payload = message["payload"]
+            self._append(payload["sessionId"], self.offset(payload["sessionId"]), base64.b64decode(payload["data"]))
+            return
+        if message["type"] == "response" and message["ok"] and "sessionId" in message["payload"]:
+            # A session is open: noted while the answer is read, for the next frame may be of it.
             opened = message["payload"]
             if "channel" in opened:
                 self._channels[opened["channel"]] = opened["sessionId"]
-            self._base[opened["sessionId"]] = opened["offset"]
+            self._base[opened["sessionId"]] = opened.get("offset", 0)
             self._output[opened["sessionId"]] = bytearray()
         self._inbox.append(message)
 
+    def _look_at(self, data: str, message: Json) -> None:
+        """Note what is not as the published models say."""
+        try:
+            wire.parse_from_worker(data)
+            kind = self._kinds.get(message.get("id", ""), "")
+            if message["type"] == "response" and message["ok"] and kind in wire.ANSWERS:
+                wire.ANSWERS[kind].model_validate_json(json.dumps(message["payload"]))
+        except wire.BadMessage as error:
+            self.violations.append(f"{message.get('type')}: {error.refusal.message}")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            self.violations.append(f"the answer to {kind}: {where}: {first['msg']}")
+
     def _append(self, session_id: str, offset: int, data: bytes) -> None:
         self._base.setdefault(session_id, offset)
-        assert offset == self.offset(session_id), f"{session_id}: a gap or a repeat at {offset}"
+        if offset != self.offset(session_id):
+            self.violations.append(f"{session_id}: a gap or a repeat at {offset}, not {self.offset(session_id)}")
         self._output.setdefault(session_id, bytearray()).extend(data)
 
 
@@ -196,11 +254,12 @@ class Orchestrator:
     host: str = HOST
     port: int = 0
     tls: ssl.SSLContext | None = None
+    token: str = TOKEN
     attempts: list[float] = field(default_factory=list)
     """When each handshake came, by the loop's clock."""
     _peers: "asyncio.Queue[Peer]" = field(default_factory=asyncio.Queue)  # one a connection; tests take them all
     _attempted: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _server: Server | None = None
+    server: Server | None = None
 
     @property
     def worker_url(self) -> str:
@@ -210,9 +269,10 @@ class Orchestrator:
 
     async def go(self) -> None:
         """Tell all who are connected that the orchestrator goes, and listen no more."""
-        assert self._server is not None
-        self._server.close(code=1012, reason="restarting")
-        await self._server.wait_closed()
+        if self.server is None:
+            return
+        self.server.close(code=1012, reason="restarting")
+        await self.server.wait_closed()
 
     async def peer(self, timeout_s: float = 30) -> tuple[Peer, Json]:
         """Return the next connection and the payload of its register."""
@@ -226,7 +286,8 @@ class Orchestrator:
         async with asyncio.timeout(timeout_s), self._attempted:
             await self._attempted.wait_for(lambda: len(self.attempts) >= count)
 
-    async def _decide(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def decide(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse a handshake, or let it through with None."""
         async with self._attempted:
             self.attempts.append(asyncio.get_running_loop().time())
             self._attempted.notify_all()
@@ -235,33 +296,36 @@ class Orchestrator:
             response = connection.respond(status, "no\n")
             response.headers.update(headers)
             return response
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
             return connection.respond(HTTPStatus.UNAUTHORIZED, "no\n")
         return None
 
-    def _select(self, _: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:
+    def select(self, _: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Pick the subprotocol of a connection."""
         return next((name for name in offered if name == self.subprotocol), None)
 
-    async def _serve(self, ws: ServerConnection) -> None:
+    async def serve(self, ws: ServerConnection) -> None:
+        """Serve one connection, until it ends."""
         peer = Peer(ws, asyncio.get_running_loop().time())
         self._peers.put_nowait(peer)
         if self.registered is not None:
             await peer.send("worker.registered", self.registered)
-        await peer._read()
+        await peer.read()
 
 
 @asynccontextmanager
 async def orchestrator(directory: Path, **options: Any) -> AsyncIterator[Orchestrator]:  # noqa: ANN401
-    """Listen while the context is open."""
+    """Listen while the context is open; the token lies in the directory as ``token``."""
     token_file = directory / "token"
-    token_file.write_text(TOKEN)
     running = Orchestrator(token_file, **options)
+    with os.fdopen(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(running.token)
     async with serve(
-        running._serve,
+        running.serve,
         running.host,
         running.port,
-        process_request=running._decide,
-        select_subprotocol=running._select,
+        process_request=running.decide,
+        select_subprotocol=running.select,
         compression=None,
         max_size=None,
         ping_interval=None,
@@ -269,6 +333,6 @@ async def orchestrator(directory: Path, **options: Any) -> AsyncIterator[Orchest
         server_header=None,
         ssl=running.tls,
     ) as server:
-        running._server = server
+        running.server = server
         running.port = next(iter(server.sockets)).getsockname()[1]
         yield running
