@@ -10,7 +10,9 @@ from importlib.metadata import version
 
 import click
 
-COMMANDS = ("worker", "devboxes", "config", "console", "demo", "conformance", "gateway", "executor")
+COMMANDS = (
+    "worker", "status", "devboxes", "config", "console", "demo", "conformance", "gateway", "executor",
+)  # fmt: skip
 """In the order in which people meet them."""
 
 

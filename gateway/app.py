@@ -27,6 +27,7 @@ from gateway.in_flight import InFlight
 from gateway.machine import Machine
 from gateway.open_sessions import OpenSessions
 from gateway.outbox import Outbox
+from gateway.self_report import SelfReport
 from gateway.session import SessionMemory
 from gateway.terminals import Terminals
 from gateway.uplink import Uplink
@@ -82,6 +83,7 @@ async def _run(config: GatewayConfig, clock: Clock) -> ExitCode:
                 gateway = Gateway(config, token, executor, tasks, clock)
                 serving = tasks.create_task(gateway.stay_connected(), name="connection")
                 tasks.create_task(gateway.forward_events(), name="events")
+                tasks.create_task(gateway.tell_of_itself(), name="self report")
                 with _signals() as (stop, stop_now):
                     await stop.wait()
                     log.info("Stopping: %d commands under way", gateway.dispatch.running)
@@ -136,6 +138,7 @@ class Gateway:
         self._executor = executor
         self._status = heartbeat.Status(executor, config, Machine())
         self._uplink = Uplink(Outbox())
+        self._self_report = SelfReport(config, self._uplink)
         self._memory = SessionMemory()
         self._in_flight = InFlight()
         self.dispatch = Dispatch(tasks, Commands(executor), self._uplink, self._in_flight, config.tenant_id)
@@ -150,6 +153,7 @@ class Gateway:
         backoff = Backoff()
         while True:
             ending = await self._attempt()
+            self._self_report.waiting()
             delay_s = backoff.delay_s(ending, random=random.random())  # noqa: S311 - spreads load, guards nothing
             log.info("Dialing again in %.1f s", delay_s)
             await self._clock.sleep(delay_s)
@@ -158,14 +162,21 @@ class Gateway:
         """Send what happens to DevBoxes by itself, on this connection or the next. Never returns."""
         await events.forward(self._executor, self._uplink)
 
+    async def tell_of_itself(self) -> None:
+        """Tell the executor how the connection is. Never returns."""
+        await self._self_report.tell(self._executor)
+
     async def _attempt(self) -> Ending:
+        self._self_report.dialing()
         log.info("Dialing %s", self._config.orchestrator)
         try:
             connection = await dial(self._config, self._token.read())
         except Misconfigured as error:  # The token file was there at the start: perhaps it is being replaced.
+            self._self_report.failed(str(error))
             log.warning("%s", error)
             return Ending()
         except DialError as error:
+            self._self_report.failed(str(error))
             log.warning("The orchestrator cannot be reached: %s", error)
             return error.ending
         try:
@@ -203,6 +214,7 @@ class Gateway:
                 sessions = OpenSessions(connection, terminals, displays)
                 await self._register(connection)
                 registered_at = self._clock.now()
+                self._self_report.connected()
                 await self._uplink.open(connection)
                 beat = partial(self._beat, connection, registered_engines=self._status.engines)
                 answered = asyncio.Event()
@@ -215,6 +227,7 @@ class Gateway:
         except* ConnectionClosed as closed:
             first = closed.exceptions[0]
             if isinstance(first, ConnectionClosed):  # always: these are no nested groups
+                self._self_report.failed(f"the connection ended: {first}")
                 log.warning("The connection ended: %s", first)
                 registered_s = self._clock.now() - registered_at if registered_at is not None else 0.0
                 ending = ending_of(first, registered_s)

@@ -114,6 +114,11 @@ class ExecutorClient:
             answer = await self._stub.ListSessions(pb.ListSessionsRequest(), timeout=STATUS_TIMEOUT_S)
             return answer.sessions
 
+    async def report(self, report: pb.ReportGatewayRequest) -> None:
+        """Tell how this gateway's connection is."""
+        with self._call():
+            await self._stub.ReportGateway(report, timeout=STATUS_TIMEOUT_S)
+
     async def create(self, request: pb.CreateDevBoxRequest) -> AsyncGenerator[pb.CreateDevBoxResponse, None]:
         """Create a DevBox; close the iterator to give up."""
         with self._call():

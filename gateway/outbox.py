@@ -25,6 +25,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._frames)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all frames."""
+        return self._bytes
+
     def put(self, what: str, frame: bytes) -> None:
         """Keep a frame; ``what`` names it in the log."""
         self._frames.append((what, frame))

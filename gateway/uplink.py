@@ -25,6 +25,11 @@ class Uplink:
         for _, frame in self._outbox.drain():
             await connection.send(frame)
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many answers wait for a connection, and their bytes."""
+        return len(self._outbox), self._outbox.size_bytes
+
     def close(self) -> None:
         """Keep answers from now on; safe to call twice."""
         self._connection = None

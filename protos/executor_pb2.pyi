@@ -894,7 +894,7 @@ class WatchEventsResponse(_message.Message):
     def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ReportGatewayRequest(_message.Message):
-    __slots__ = ("state", "since", "orchestrator", "worker_id", "last_error", "last_error_at", "answers_waiting", "answers_waiting_bytes", "commands_running")
+    __slots__ = ("state", "since", "orchestrator", "worker_id", "last_error", "last_error_at", "answers_waiting", "answers_waiting_bytes")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
     ORCHESTRATOR_FIELD_NUMBER: _ClassVar[int]
@@ -903,7 +903,6 @@ class ReportGatewayRequest(_message.Message):
     LAST_ERROR_AT_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_WAITING_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_WAITING_BYTES_FIELD_NUMBER: _ClassVar[int]
-    COMMANDS_RUNNING_FIELD_NUMBER: _ClassVar[int]
     state: ConnectionState
     since: str
     orchestrator: str
@@ -912,8 +911,7 @@ class ReportGatewayRequest(_message.Message):
     last_error_at: str
     answers_waiting: int
     answers_waiting_bytes: int
-    commands_running: int
-    def __init__(self, state: _Optional[_Union[ConnectionState, str]] = ..., since: _Optional[str] = ..., orchestrator: _Optional[str] = ..., worker_id: _Optional[str] = ..., last_error: _Optional[str] = ..., last_error_at: _Optional[str] = ..., answers_waiting: _Optional[int] = ..., answers_waiting_bytes: _Optional[int] = ..., commands_running: _Optional[int] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[ConnectionState, str]] = ..., since: _Optional[str] = ..., orchestrator: _Optional[str] = ..., worker_id: _Optional[str] = ..., last_error: _Optional[str] = ..., last_error_at: _Optional[str] = ..., answers_waiting: _Optional[int] = ..., answers_waiting_bytes: _Optional[int] = ...) -> None: ...
 
 class ReportGatewayResponse(_message.Message):
     __slots__ = ()

@@ -1,0 +1,48 @@
+"""``clustercode status``: what the running worker says, however it is."""
+
+from pathlib import Path
+
+from console.app import Console
+from tests.integration.commands import run
+from tests.integration.conftest import Podman, create, eventually, executor_process, running_worker, started
+
+
+async def test_status_tells_how_the_worker_is(podman: Podman, console: Console, directory: Path) -> None:
+    """Connected, then cut off, then without its gateway: each with when and why."""
+    async with running_worker(podman, console, directory) as worker:
+        where = ("--data-dir", str(worker.data))
+
+        async def says(*words: str) -> bool:
+            shown = await run("status", *where, home=directory)
+            return all(word in shown.out for word in words)
+
+        link = await worker.link()
+        await create(link)
+        await eventually(lambda: says("connected since", "1 running, 1 in all"))
+        connected = await run("status", *where, home=directory)
+        assert connected.code == 0
+        for words in (console.worker_url, "w-test", "podman", "free on its disk", "0 terminals", "0 answers wait"):
+            assert words in connected.out
+        assert all(len(line) <= 80 for line in connected.out.splitlines())
+
+        worker.gateway.command[worker.gateway.command.index("--url") + 1] = "ws://127.0.0.1:1/ws/worker"
+        await worker.gateway.stop()
+        await worker.gateway.start()
+        await eventually(lambda: says("not connected since", "Last error", "ago)"))
+        assert (await run("status", *where, home=directory)).code == 1
+
+    gone = await run("status", *where, home=directory)
+    assert gone.code == 4
+    assert "No worker runs here" in gone.err
+
+
+async def test_status_without_a_gateway_or_an_engine(podman: Podman, directory: Path) -> None:
+    """The executor alone still answers, and says what is missing."""
+    executor = executor_process(podman, directory, "--engine-socket", str(directory / "no.sock"))
+    async with started(executor):
+        await eventually((directory / "data" / "operator" / "rpc.sock").exists)
+        shown = await run("status", "--data-dir", str(directory / "data"), home=directory)
+
+    assert shown.code == 1
+    assert "no gateway has told of itself" in shown.out
+    assert f"No container engine answers on {directory}/no.sock" in shown.out
