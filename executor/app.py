@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from executor import rpc_operator
+from executor.audit import Audit
 from executor.background import Backgrounds
 from executor.build import TIDY_S, Builds
 from executor.build_context import BuildContexts
@@ -27,6 +28,7 @@ from executor.policy import Profile, check_floor
 from executor.processes import reap_leftovers
 from executor.requests import StopDevBox
 from executor.rpc import Parts
+from executor.rpc_audit import AuditInterceptor
 from executor.service import ExecutorService
 from executor.sessions import Sessions
 from executor.setup import Setups
@@ -73,8 +75,10 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         starts=config.starts_engine,
     )
     engine = Engine(engine_service.locate)
+    audit = Audit(data_dir.audit)
     devboxes = DevBoxes(engine, data_dir, config)
     server = grpc.aio.server(
+        interceptors=(AuditInterceptor(audit),),
         maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
             ("grpc.max_receive_message_length", _MAX_RPC_BYTES),
@@ -86,7 +90,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")
         learning = life.create_task(_learn(engine), name="learn-engine")
-        adopting = life.create_task(_adopt(devboxes, engine, engine_service, config), name="adopt")
+        adopting = life.create_task(_adopt(devboxes, engine, engine_service, config, audit), name="adopt")
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
         async with asyncio.TaskGroup() as tasks:
             ledger = Ledger(tasks, asyncio.get_running_loop().time)
@@ -148,6 +152,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         for task in (serving_owner, adopting, housekeeping, watching, learning, finding):
             task.cancel()
     await engine.aclose()
+    audit.close()
 
 
 def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:
@@ -191,7 +196,9 @@ async def _learn(engine: Engine) -> None:
         await asyncio.sleep(_LEARN_AGAIN_S)
 
 
-async def _adopt(devboxes: DevBoxes, engine: Engine, engine_service: EngineService, config: ExecutorConfig) -> None:
+async def _adopt(
+    devboxes: DevBoxes, engine: Engine, engine_service: EngineService, config: ExecutorConfig, audit: Audit
+) -> None:
     """Take over what an earlier executor left: say what is there, kill execs that nothing can reach any more."""
     await engine_service.ready(_ENGINE_WAIT_S)
     while True:
@@ -208,26 +215,28 @@ async def _adopt(devboxes: DevBoxes, engine: Engine, engine_service: EngineServi
         except Refusal:
             log.warning("DevBox %s has profile %s, below the floor of this worker", box.id, box.profile.label)
             if config.stop_below_floor:
-                await _stop(devboxes, box)
+                await _stop(devboxes, box, audit)
                 continue
         if box.state == "running":
             try:
                 devboxes.check_running(box)
             except Refusal as refusal:
                 log.error("DevBox %s: %s", box.id, refusal.message)  # noqa: TRY400 - a sentence, not a traceback
-                await _stop(devboxes, box)
+                await _stop(devboxes, box, audit)
                 continue
             await reap_leftovers(engine, box.container)
 
 
-async def _stop(devboxes: DevBoxes, box: DevBox) -> None:
+async def _stop(devboxes: DevBoxes, box: DevBox, audit: Audit) -> None:
     """Stop a DevBox that must not run here; one that cannot be stopped is logged."""
     if box.state not in ("running", "paused"):
         return
     try:
         await devboxes.stop(StopDevBox(tenant=box.tenant, devbox_id=box.id))
         log.warning("DevBox %s was stopped", box.id)
+        audit.note(who="executor", tenant=box.tenant, rpc="StopDevBox", subject=box.id, verdict="OK")
     except Refusal as refusal:
+        audit.note(who="executor", tenant=box.tenant, rpc="StopDevBox", subject=box.id, verdict=refusal.code.value)
         log.error("DevBox %s cannot be stopped: %s", box.id, refusal.message)  # noqa: TRY400 - a sentence
 
 

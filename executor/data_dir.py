@@ -8,6 +8,7 @@
       operator/         0700, the socket for the machine's owner
       rpc/              0750, owner executor, group the gateway's
       engine/           socket and working directory of an engine service of ours, and the seccomp profile
+      audit/            0700, the audit log
       contexts/         0700, build contexts that are being sent or built from
       secrets/          0600 files, one a DevBox: the environment that never reaches the engine's store
 """
@@ -36,6 +37,7 @@ class DataDir:
         self.operator = root / "operator"
         self.engine = root / "engine"
         self.contexts = root / "contexts"
+        self.audit = root / "audit"
         self._secrets = root / "secrets"
         self._seccomp = self.engine / "seccomp.json"
         for path in (self.rpc / "executor.sock", self.operator / "rpc.sock", self.engine / "podman.sock"):
@@ -47,7 +49,7 @@ class DataDir:
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.rpc.mkdir(mode=0o750, exist_ok=True)
-            for directory in (self.operator, self.engine, self.contexts, self._secrets):
+            for directory in (self.operator, self.engine, self.contexts, self.audit, self._secrets):
                 directory.mkdir(mode=0o700, exist_ok=True)
             # A copy, at a path that a containerised executor and its engine share.
             _write(self._seccomp, _SECCOMP.read_text(encoding="utf-8"))

@@ -356,7 +356,13 @@ def _refusal(error: aiodocker.DockerError) -> Exception:
     kinds = {400: InvalidArgument, 404: NotFound, 409: FailedPrecondition}
     if "catatonit" in message or "podman-init" in message or "docker-init" in message:
         return FailedPrecondition(f"The engine has no init program: install the package catatonit. ({message})")
-    return kinds.get(error.status, Internal)(f"The container engine says: {message}")
+    kind = kinds.get(error.status, Internal)
+    # Podman answers some of these with 500, when a container goes or stops between two of its own steps.
+    if "no such container" in message or "does not exist in database" in message:
+        kind = NotFound
+    elif "container state improper" in message or "is not running" in message:
+        kind = FailedPrecondition
+    return kind(f"The container engine says: {message}")
 
 
 def host_config(options: BoxOptions, volumes: Mapping[str, str], seccomp: str) -> dict[str, Any]:

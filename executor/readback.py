@@ -31,7 +31,7 @@ class Unreadable(Exception):
 
 
 def declared(container: dict[str, Any], promised: BoxOptions) -> list[Broken]:
-    """Compare with what the engine says it will do, before anything of the DevBox runs. ``container`` is its inspect."""
+    """Compare with what the engine says it will do (its inspect), before anything of the DevBox runs."""
     host = container["HostConfig"]
     network = host.get("NetworkMode") or ""
     broken = [

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import grpc
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,7 @@ from protos.errors import REFUSAL_METADATA, ErrorCode, Refusal, Unavailable
 Context = grpc.aio.ServicerContext[Any, Any]
 DRAINING = Unavailable("This worker is shutting down: send it again in a moment.")
 
+_MAX_STATUS_BYTES = 6000
 _STATUS = {code: grpc.StatusCode[code.value] for code in ErrorCode}
 _Answer = TypeVar("_Answer")
 _Step = TypeVar("_Step")
@@ -106,4 +108,8 @@ async def refusing(context: Context) -> AsyncIterator[None]:
 
 
 async def _abort(context: Context, refusal: Refusal) -> None:
-    await context.abort(_STATUS[refusal.code], refusal.message, trailing_metadata=((REFUSAL_METADATA, "1"),))
+    message = refusal.message
+    # A status travels in the call's metadata, percent-encoded: one that is too long never arrives.
+    while len(quote(message)) > _MAX_STATUS_BYTES:
+        message = f"{message[: len(message) * 3 // 4]}…"
+    await context.abort(_STATUS[refusal.code], message, trailing_metadata=((REFUSAL_METADATA, "1"),))

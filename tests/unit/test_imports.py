@@ -22,6 +22,7 @@ ONLY_IN = {
         "executor/app.py",
         "executor/rpc.py",
         "executor/rpc_operator.py",
+        "executor/rpc_audit.py",
         "executor/rpc_terminals.py",
         "executor/rpc_displays.py",
         "gateway/executor_client.py",
