@@ -78,7 +78,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
     audit = Audit(data_dir.audit)
     devboxes = DevBoxes(engine, data_dir, config)
     server = grpc.aio.server(
-        interceptors=(AuditInterceptor(audit),),
+        interceptors=(AuditInterceptor(audit, "gateway"),),
         maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
             ("grpc.max_receive_message_length", _MAX_RPC_BYTES),
@@ -135,7 +135,9 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
             health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
             await server.start()
-            serving_owner = life.create_task(rpc_operator.serve(service, data_dir), name="operator")
+            serving_owner = life.create_task(
+                rpc_operator.serve(service, data_dir, AuditInterceptor(audit, "owner")), name="operator"
+            )
             await _say(healthy, health_pb2.HealthCheckResponse.SERVING)
             log.info("executor serves tenants %s, floor %s", ", ".join(config.tenants), config.security_floor.label)
 

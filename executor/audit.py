@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 16 * 1024 * 1024
 MAX_FILES = 8
 
+Who = Literal["gateway", "owner", "executor"]
+"""By whose socket an RPC came; the executor for what it does unasked."""
+
 _PLAIN = re.compile(r"[\x21-\x7e]{1,128}")
 NOT_PLAIN = "(not an id)"
 """Stands for whatever was sent as an id and is none: it could be anything."""
@@ -34,7 +37,7 @@ class Audit:
         self._file = self._open()
         self._bytes = os.fstat(self._file).st_size
 
-    def note(self, *, who: Literal["gateway", "executor"], tenant: str, rpc: str, subject: str, verdict: str) -> None:
+    def note(self, *, who: Who, tenant: str, rpc: str, subject: str, verdict: str) -> None:
         """Write a line. A full disk loses it, which is logged: nobody must be kept from stopping a DevBox by that."""
         line = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

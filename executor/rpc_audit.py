@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from executor.audit import Audit
+from executor.audit import Audit, Who
 
 _SUBJECTS = ("session_id", "devbox_id", "upload_id", "image", "name", "request_id")
 """Fields that say what an RPC is about, the first that is filled in counts."""
@@ -31,8 +31,9 @@ _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHan
 class _Call:
     """One RPC: its first message, once that has arrived."""
 
-    def __init__(self, audit: Audit, rpc: str) -> None:
+    def __init__(self, audit: Audit, who: Who, rpc: str) -> None:
         self._audit = audit
+        self._who = who
         self._rpc = rpc
         self._first: Any = None
         self.is_garbled = False
@@ -71,7 +72,7 @@ class _Call:
             asked = asked.open
         fields = asked.DESCRIPTOR.fields_by_name if asked is not None else {}
         self._audit.note(
-            who="gateway",
+            who=self._who,
             tenant=asked.tenant_id if "tenant_id" in fields else "",
             rpc=self._rpc,
             subject=next((value for name in _SUBJECTS if name in fields and (value := getattr(asked, name))), ""),
@@ -82,8 +83,9 @@ class _Call:
 class AuditInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handler of each RPC; one that does not exist is noted too."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, who: Who) -> None:
         self._audit = audit
+        self._who = who
 
     async def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -92,7 +94,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         name = (method.decode(errors="replace") if isinstance(method, bytes) else str(method)).rpartition("/")[2]
-        call = _Call(self._audit, name if handler is not None else "(unknown)")
+        call = _Call(self._audit, self._who, name if handler is not None else "(unknown)")
         if handler is None:
             call.note("UNIMPLEMENTED")
             return None

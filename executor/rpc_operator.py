@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from executor.data_dir import DataDir
 from executor.rpc import Context, checked, refusing
+from executor.rpc_audit import AuditInterceptor
 from executor.service import ExecutorService
 from protos import executor_pb2 as pb
 from protos import executor_pb2_grpc as pb_grpc
@@ -109,11 +110,11 @@ def check_directory(data_dir: DataDir) -> None:
         )
 
 
-async def serve(service: ExecutorService, data_dir: DataDir) -> None:
+async def serve(service: ExecutorService, data_dir: DataDir, audit: AuditInterceptor) -> None:
     """Serve the machine's owner until cancelled."""
     path = data_dir.operator / "rpc.sock"
     path.unlink(missing_ok=True)
-    server = grpc.aio.server(maximum_concurrent_rpcs=_MAX_RPCS)
+    server = grpc.aio.server(interceptors=(audit,), maximum_concurrent_rpcs=_MAX_RPCS)
     pb_grpc.add_OperatorServiceServicer_to_server(OperatorService(service), server)
     before = os.umask(0o177)
     try:

@@ -94,9 +94,9 @@ def hostile(scene: Scene, seed: int) -> Hostile:
     return Hostile(
         chance=random.Random(seed),  # noqa: S311 - to be repeated, not to be secret
         ids=(
-            scene.bait.id, scene.theirs.id, VICTIM, f"clustercode-{scene.theirs.id}",
-            f"../{scene.theirs.id}",
-            f"{scene.theirs.id}?force=1", f"{scene.bait.id}/../{scene.theirs.id}", scene.theirs.id.upper(), "s-1", "b-1",
+            scene.bait.id, scene.theirs.id, VICTIM, f"clustercode-{scene.theirs.id}", f"../{scene.theirs.id}",
+            f"{scene.theirs.id}?force=1", f"{scene.bait.id}/../{scene.theirs.id}", scene.theirs.id.upper(),
+            "s-1", "b-1",
         ),
         tenants=(TENANT, TENANT, TENANT, OTHER_TENANT, "third", TENANT.upper(), f"{TENANT} "),
         target=str(scene.target),
@@ -245,6 +245,7 @@ async def test_what_is_no_message_is_refused(scene: Scene) -> None:
             assert refused.value.code() is code
     assert [box.id for box in await scene.seam.boxes()] == [box.id for box in await scene.seam.boxes()]
 
+    await eventually(lambda: len(scene.seam.audited()) >= lines + 3)
     found = [(line["rpc"], line["verdict"]) for line in scene.seam.audited()[lines:]]
     assert found == [("StopDevBox", "INVALID_ARGUMENT"), ("(unknown)", "UNIMPLEMENTED"), ("(unknown)", "UNIMPLEMENTED")]
 
@@ -252,9 +253,10 @@ async def test_what_is_no_message_is_refused(scene: Scene) -> None:
 async def test_the_audit_log_is_the_executors_alone(scene: Scene) -> None:
     """Its directory lets nobody else in, and what is no id is not written to it."""
     with pytest.raises(grpc.aio.AioRpcError):
-        await scene.seam.stub.StopDevBox(pb.StopDevBoxRequest(tenant_id="a secret\n", devbox_id="{}"))
+        await scene.seam.stub.StopDevBox(pb.StopDevBoxRequest(tenant_id="a secret\n", devbox_id="{ }"))
+    await eventually(lambda: scene.seam.audited()[-1]["tenant"] == "(not an id)")  # written as the answer goes out
     last = scene.seam.audited()[-1]
     directory = scene.seam.data / "audit"
 
-    assert (last["tenant"], last["rpc"], last["verdict"]) == ("(not an id)", "StopDevBox", "INVALID_ARGUMENT")
+    assert (last["rpc"], last["id"], last["verdict"]) == ("StopDevBox", "(not an id)", "INVALID_ARGUMENT")
     assert (directory.stat().st_mode & 0o777, (directory / "audit.jsonl").stat().st_mode & 0o777) == (0o700, 0o600)

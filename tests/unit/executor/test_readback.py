@@ -157,7 +157,7 @@ def test_missing_limits_are_named_whether_it_runs_or_not(tmp_path: Path) -> None
     kernel = Kernel(tmp_path, 1)
     kernel.write("cgroup", "4:memory:/boxes/box-1\n3:cpu,cpuacct:/boxes/box-1\n2:pids:/")
 
-    def container(pid: int, **changes: Any) -> dict[str, Any]:
+    def container(pid: int, **changes: object) -> dict[str, Any]:
         return {"HostConfig": {**HOST, **changes}, "State": {"Pid": pid}}
 
     assert missing_limits(container(0), PROMISED, tmp_path) == ()
