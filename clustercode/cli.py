@@ -11,7 +11,8 @@ from importlib.metadata import version
 import click
 
 COMMANDS = (
-    "worker", "status", "devboxes", "config", "console", "demo", "conformance", "gateway", "executor",
+    "login", "worker", "status", "devboxes", "config", "logout",
+    "console", "demo", "conformance", "gateway", "executor",
 )  # fmt: skip
 """In the order in which people meet them."""
 

@@ -1,0 +1,126 @@
+"""``clustercode login`` and ``logout``, against a portal that a real HTTP client plays and a real orchestrator."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from console.app import Console
+from tests.integration.commands import Ended, run
+
+PORTAL = "https://portal.example"
+
+# What a browser does that a person sits at: it goes where it is sent, and follows the portal's answer.
+_BROWSER = """#!{python}
+import os, sys
+from urllib.parse import urlencode, urlsplit, parse_qs
+from urllib.request import urlopen
+open({visits!r}, "a").write(sys.argv[1] + "\\n")
+asked = parse_qs(urlsplit(sys.argv[1]).query)
+answer = urlopen(asked["redirect_url"][0] + "?" + os.environ["ANSWER"])
+open({visits!r}, "a").write(answer.url + " " + answer.read().decode().replace("\\n", " ") + "\\n")
+"""
+
+
+@pytest.fixture
+def browser(directory: Path) -> Path:
+    """A program that is the user's browser; it notes where it was."""
+    path = directory / "browser"
+    path.write_text(_BROWSER.format(python=sys.executable, visits=str(directory / "visits")))
+    path.chmod(0o700)
+    return path
+
+
+async def log_in(home: Path, console: Console, browser: Path, answer: str) -> Ended:
+    return await run(
+        "login", home=home, BROWSER=f"{browser} %s", ANSWER=answer, PORTAL_URL=PORTAL, ORCHESTRATOR_URL=console.base_url
+    )
+
+
+def kept(home: Path, name: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads((home / ".clustercode" / name).read_text())
+    return found
+
+
+async def test_a_login_by_the_browser_is_kept(console: Console, directory: Path, browser: Path) -> None:
+    """The portal's address is the documented one; the token leaves the address bar at once and is kept 0600."""
+    ended = await log_in(directory, console, browser, f"api_key={console.worker_token}&email=e%40example.com")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert f"Logged in as e@example.com at {console.base_url}" in ended.out
+    went, landed = (directory / "visits").read_text().splitlines()
+    assert went.startswith(f"{PORTAL}/login?redirect_url=http%3A%2F%2F127.0.0.1%3A")
+    assert went.endswith("%2Fcallback&cli=true")
+    assert landed.split()[0].endswith("/done")
+    assert console.worker_token not in landed
+    credentials = kept(directory, "credentials.json")
+    assert credentials.keys() == {"apiKey", "email", "createdAt"}
+    assert (credentials["apiKey"], credentials["email"]) == (console.worker_token, "e@example.com")
+    assert (directory / ".clustercode" / "credentials.json").stat().st_mode & 0o777 == 0o600
+    assert console.worker_token not in ended.out
+
+    assert (await run("logout", home=directory)).out == "Logged out.\n"
+    assert not (directory / ".clustercode" / "credentials.json").exists()
+    assert (await run("logout", home=directory)).out == "Nobody was logged in.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "sentence"),
+    [
+        ("error=account_not_approved%0A", 4, "The portal did not log you in: account not approved."),
+        ("api_key=wrong&email=e%40example.com", 3, "does not accept the token"),
+    ],
+)
+async def test_a_login_that_fails_keeps_nothing(
+    console: Console, directory: Path, browser: Path, answer: str, code: int, sentence: str
+) -> None:
+    """The portal's own word, or the orchestrator's."""
+    ended = await log_in(directory, console, browser, answer)
+
+    assert ended.code == code
+    assert sentence in ended.err
+    assert not (directory / ".clustercode").exists()
+
+
+async def test_a_pasted_token_is_checked_and_the_orchestrator_remembered(console: Console, directory: Path) -> None:
+    """Without a browser; a token nobody can check is not kept."""
+    paste = ("login", "--no-browser", "--orchestrator")
+    wrong = await run(*paste, console.base_url, home=directory, stdin="wrong\n")
+    assert wrong.code == 3
+    away = await run(*paste, "http://127.0.0.1:1", home=directory, stdin=f"{console.worker_token}\n")
+    assert away.code == 4
+    assert "could not be checked" in away.err
+    nothing = await run(*paste, console.base_url, home=directory)
+    assert nothing.code == 4
+    clear = await run(*paste, "http://orchestrator.example", home=directory, stdin="t\n")
+    assert "in the clear" in clear.err
+    assert not (directory / ".clustercode").exists()
+
+    ended = await run(*paste, console.base_url, home=directory, stdin=f"{console.worker_token}\ne@example.com\n")
+    assert ended.code == 0
+    assert "Next: clustercode worker" in ended.out
+    assert kept(directory, "credentials.json")["email"] == "e@example.com"
+    assert kept(directory, "config.json") == {"ORCHESTRATOR_URL": console.base_url}
+
+
+@pytest.mark.parametrize(
+    ("email", "tenant", "dropped"),
+    [("E@example.com", "local", False), ("other@example.com", "local", True), ("e@example.com", "foreign", True)],
+)
+async def test_another_account_drops_the_old_registration(
+    console: Console, directory: Path, browser: Path, email: str, tenant: str, dropped: bool
+) -> None:
+    """Or this machine would connect with one account's token as another's worker. Email and tenant tell."""
+    files = directory / ".clustercode"
+    files.mkdir()
+    (files / "credentials.json").write_text('{"apiKey": "old", "email": "e@example.com", "team": "ours"}')
+    worker = {"workerId": "w", "tenantId": tenant, "tenantName": "T", "orchestratorUrl": console.worker_url}
+    (files / "worker.json").write_text(json.dumps(worker))
+
+    ended = await log_in(directory, console, browser, f"api_key={console.worker_token}&email={email}")
+
+    assert ended.code == 0
+    assert ("registration is dropped" in ended.out) == dropped
+    assert (files / "worker.json").exists() != dropped
+    assert kept(directory, "credentials.json")["team"] == "ours"
