@@ -27,7 +27,7 @@ from executor.ledger import Ledger
 from executor.policy import Profile, check_floor
 from executor.processes import reap_leftovers
 from executor.requests import StopDevBox
-from executor.rpc import Parts
+from executor.rpc import Parts, RequestIds
 from executor.rpc_audit import AuditInterceptor
 from executor.service import ExecutorService
 from executor.sessions import Sessions
@@ -78,7 +78,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
     audit = Audit(data_dir.audit)
     devboxes = DevBoxes(engine, data_dir, config)
     server = grpc.aio.server(
-        interceptors=(AuditInterceptor(audit, "gateway"),),
+        interceptors=(RequestIds(), AuditInterceptor(audit, "gateway")),
         maximum_concurrent_rpcs=_MAX_RPCS,
         options=[
             ("grpc.max_receive_message_length", _MAX_RPC_BYTES),

@@ -1,5 +1,7 @@
 """What all RPCs share: the parts they call, the ledger, and the one place where a `Refusal` becomes a gRPC status."""
 
+import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +28,11 @@ from executor.policy import check_tenant
 from executor.sessions import Sessions
 from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
+from protos import limits
 from protos.errors import REFUSAL_METADATA, ErrorCode, Refusal, Unavailable
+from protos.request_id import METADATA, REQUEST_ID
+
+log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 DRAINING = Unavailable("This worker is shutting down: send it again in a moment.")
@@ -83,6 +89,21 @@ class Rpcs(pb_grpc.ExecutorServiceServicer):
         return await self.begin(asked, job).result()
 
 
+class RequestIds(grpc.aio.ServerInterceptor):
+    """Takes up the id of the command that a call is made for, for the logs."""
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Set it for the call's task, which handles the call next."""
+        sent = dict(handler_call_details.invocation_metadata or ()).get(METADATA, "")
+        REQUEST_ID.set(sent if isinstance(sent, str) and re.fullmatch(limits.REQUEST_ID_PATTERN, sent) else "")
+        log.debug("< %s", handler_call_details.method.rpartition("/")[2])
+        return await continuation(handler_call_details)
+
+
 def checked(kind: type[_Checked], **fields: object) -> _Checked:
     """Return a validated request; raises `InvalidArgument` that names the field."""
     try:
@@ -108,6 +129,7 @@ async def refusing(context: Context) -> AsyncIterator[None]:
 
 
 async def _abort(context: Context, refusal: Refusal) -> None:
+    log.debug("> refused: %s: %s", refusal.code, refusal.message)
     message = refusal.message
     # A status travels in the call's metadata, percent-encoded: one that is too long never arrives.
     while len(quote(message)) > _MAX_STATUS_BYTES:

@@ -14,6 +14,7 @@ from gateway.reporter import Handler
 from gateway.uplink import Uplink
 from protos import limits, wire
 from protos.errors import Internal, InvalidArgument, NotFound, Refusal, ResourceExhausted, Unavailable
+from protos.request_id import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,11 @@ class Dispatch:
             await _refuse(connection, bad.refusal, bad.request_id, bad.session_id)
             return None
         payload = message.payload
-        log.debug("< %s %s, %d characters", message.type, message.id, len(text))
         if isinstance(payload, wire.Registered):
             return payload
+        request = REQUEST_ID.set(message.id or "")  # tasks that begin meanwhile keep it
         try:
+            log.debug("< %s, %d characters", message.type, len(text))
             session_handler = SESSION_HANDLERS.get(type(payload))
             if session_handler is not None:
                 session_handler(sessions, payload)
@@ -73,6 +75,8 @@ class Dispatch:
                 self._begin(message, sessions)
         except Refusal as refusal:
             await _refuse(connection, refusal, message.id, getattr(payload, "session_id", None))
+        finally:
+            REQUEST_ID.reset(request)
         return None
 
     def _begin(self, message: wire.Message, sessions: OpenSessions) -> None:
@@ -120,7 +124,9 @@ class Dispatch:
                 raise ResourceExhausted(  # noqa: TRY301 - answered below like every other refusal
                     f"The answer has {len(frame)} bytes, more than a message holds; ask for less at a time."
                 )
+            log.debug("> %s answered", message.type)
         except Refusal as refusal:
+            log.debug("> %s refused: %s: %s", message.type, refusal.code, refusal.message)
             frame = _refusal(refusal, message.id, None)
         except Exception as error:  # noqa: BLE001 - a defect in one command ends that command and nothing else
             report(log, message.type, error)

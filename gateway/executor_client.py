@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 
 import grpc
 from grpc import aio
@@ -30,6 +30,7 @@ from protos.errors import (
     Unavailable,
 )
 from protos.executor_pb2_grpc import ExecutorServiceStub
+from protos.request_id import METADATA, REQUEST_ID
 
 if TYPE_CHECKING:
     from protos.executor_pb2_grpc import ExecutorServiceAsyncStub
@@ -75,7 +76,7 @@ class ExecutorClient:
 
     async def __aenter__(self) -> Self:
         self._channel = aio.insecure_channel(f"unix:{self._socket}", options=_CHANNEL_OPTIONS)
-        self._stub: ExecutorServiceAsyncStub = ExecutorServiceStub(self._channel)
+        self._stub: ExecutorServiceAsyncStub = ExecutorServiceStub(cast("aio.Channel", _Tagging(self._channel)))
         return self
 
     async def __aexit__(
@@ -255,6 +256,27 @@ class ExecutorClient:
             yield
         except aio.AioRpcError as error:
             raise refusal_of(error.code(), error.details() or "", ours=_is_ours(error), begun=begun) from None
+
+
+class _Tagging:
+    """The channel as the stub sees it: each call carries the id of the command it is made for, for the logs."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Callable[..., Callable[..., Any]]:
+        make = getattr(self._channel, name)  # unary_unary and its like
+
+        def method(*arguments: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - gRPC's
+            call = make(*arguments, **options)
+
+            def begin(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - gRPC's
+                request_id = REQUEST_ID.get()
+                return call(*arguments, metadata=((METADATA, request_id),) if request_id else None, **options)
+
+            return begin
+
+        return method
 
 
 class Stream(Generic[_Request, _Response]):

@@ -1,0 +1,97 @@
+"""What a worker logs, read as a person or a program would."""
+
+import json
+import os
+import pty
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import TENANT, Podman, Process, eventually, executor_process, gateway_process, started
+from tests.integration.orchestrator import Peer, orchestrator
+
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+@pytest.fixture(scope="module")
+async def talked(podman: Podman) -> AsyncIterator[tuple[Peer, Process, Process]]:
+    """A gateway and an executor that log everything, and the orchestrator's end."""
+    with TemporaryDirectory(prefix="cc-") as name:
+        place = Path(name)
+        async with orchestrator(place) as cloud:
+            executor = executor_process(podman, place, "--log-level", "DEBUG")
+            gateway = gateway_process(place, cloud.worker_url, cloud.token_file, "--log-level", "DEBUG")
+            async with started(executor, gateway):
+                await eventually(lambda: "executor serves" in executor.text())
+                peer, register = await cloud.peer()
+                while not register["containerEngines"]:  # connected before the executor served
+                    peer, register = await cloud.peer()
+                yield peer, gateway, executor
+
+
+def lines(process: Process) -> list[dict[str, Any]]:
+    """The lines of a log; fails where one is no JSON object."""
+    found = [json.loads(line) for line in process.text().splitlines()]
+    assert all(isinstance(line, dict) for line in found)
+    return found
+
+
+async def test_a_request_s_id_is_in_the_logs_of_both_processes(talked: tuple[Peer, Process, Process]) -> None:
+    """From the message through the call to the refusal; what belongs to no request has none."""
+    peer, gateway, executor = talked
+    devbox = {"tenantId": TENANT, "devboxId": "no-such-box"}
+    assert not (await peer.ask("DevBox.start", devbox, message_id="find-me"))["ok"]
+    assert (await peer.ask("DevBox.list", {"tenantId": TENANT}, message_id="another"))["ok"]
+
+    for process, said in ((gateway, "DevBox.start"), (executor, "StartDevBox")):
+        await eventually(lambda process=process: "NOT_FOUND" in process.text())
+        mine = [line["msg"] for line in lines(process) if line.get("request") == "find-me"]
+        assert said in mine[0]
+        assert "NOT_FOUND" in mine[-1]
+    assert any("ListDevBoxes" in line["msg"] for line in lines(executor) if line.get("request") == "another")
+    assert "request" not in next(line for line in lines(gateway) if line["msg"].startswith("Dialing"))
+
+
+async def test_what_is_no_terminal_gets_one_json_object_a_line(talked: tuple[Peer, Process, Process]) -> None:
+    """With time, level, msg and the process; names of levels are those of Go's slog."""
+    for process in talked[1:]:
+        for line in lines(process):
+            assert RFC3339.fullmatch(line["time"])
+            assert line["level"] in ("DEBUG", "INFO", "WARN", "ERROR")
+            assert line["msg"]
+            assert line["process"] == process.name
+
+
+async def test_a_person_at_a_terminal_gets_plain_lines(directory: Path) -> None:
+    """No JSON, and nothing that a peer sends steers the terminal."""
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    shown = b""
+
+    def says(text: bytes) -> bool:
+        nonlocal shown
+        with suppress(BlockingIOError):
+            shown += os.read(ours, 65536)
+        return text in shown
+
+    async with orchestrator(directory) as cloud:
+        gateway = gateway_process(directory, cloud.worker_url, cloud.token_file)
+        gateway.log = Path(f"/dev/fd/{theirs}")
+        await gateway.start()
+        try:
+            peer, _ = await cloud.peer()
+            await peer.close(1013, "wait \x1b[31m a little")
+            await eventually(lambda: says(b"Dialing again"))
+        finally:
+            await gateway.stop()
+            os.close(ours)
+            os.close(theirs)
+
+    ended = next(line for line in shown.decode().splitlines() if "The connection ended" in line)
+    assert re.match(r"\d\d:\d\d:\d\d gateway +\x1b\[33mWARN \x1b\[0m The connection ended", ended)
+    assert "wait \\x1b[31m a little" in ended
