@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from conformance.orchestrator import Peer, orchestrator
 from tests.integration.conftest import TENANT, Podman, Process, eventually, executor_process, gateway_process, started
-from tests.integration.orchestrator import Peer, orchestrator
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
