@@ -68,7 +68,7 @@ class Terminal:
         """The offset of the next byte to come."""
         return self.position + len(self._held)
 
-    async def read(self, timeout_s: float = 10) -> bytes:
+    async def read(self, timeout_s: float = 30) -> bytes:
         """Return the bytes that came since the last call, waiting for some; ``b""`` once the program ended.
 
         Raises `TimeoutError`.
@@ -85,15 +85,18 @@ class Terminal:
             self.ack(self.position)
         return data
 
-    async def read_until(self, needle: bytes, timeout_s: float = 10) -> bytes:
+    async def read_until(self, needle: bytes, timeout_s: float = 30) -> bytes:
         """Return the output up to where ``needle`` was seen and a little more; raises `TimeoutError`, `EOFError`."""
         data = bytearray()
-        async with asyncio.timeout(timeout_s):
-            while needle not in data:
-                piece = await self.read(timeout_s)
-                if not piece:
-                    raise EOFError(f"the program ended before it wrote {needle!r}; last: {bytes(data[-200:])!r}")
-                data += piece
+        try:
+            async with asyncio.timeout(timeout_s):
+                while needle not in data:
+                    piece = await self.read(timeout_s)
+                    if not piece:
+                        raise EOFError(f"the program ended before it wrote {needle!r}; last: {bytes(data[-200:])!r}")
+                    data += piece
+        except TimeoutError:
+            raise TimeoutError(f"no {needle!r} within {timeout_s:g} s; last: {bytes(data[-200:])!r}") from None
         return bytes(data)
 
     async def write(self, data: bytes, timeout_s: float = 10) -> None:

@@ -14,13 +14,13 @@ _TIMEOUT_MS = 15_000
 
 # A failing `set` would end tmux's list of commands: -q, for options that this tmux does not know.
 _SCRIPT = r"""
-name=$1 terminal=screen-256color
-shift
+name=$1 last=$2 terminal=screen-256color
+shift 2
 for d in /usr/share/terminfo /lib/terminfo /etc/terminfo; do
   [ -e "$d/t/tmux-256color" ] && terminal=tmux-256color
 done
 if tmux -L "$name" has-session -t main 2>/dev/null; then
-  exec tmux -u -L "$name" new-session -A -D -s main -- "$@"
+  exec tmux -u -L "$name" new-session -A -D -s main -- /bin/sh -c "$last" sh "$@"
 fi
 exec tmux -u -L "$name" -f /dev/null start-server \; \
   set -gq status off \; set -gq mouse off \; set -gq prefix None \; set -gq prefix2 None \; \
@@ -28,15 +28,19 @@ exec tmux -u -L "$name" -f /dev/null start-server \; \
   set -gq default-terminal "$terminal" \; set -sq terminal-overrides '*:Tc:smcup@:rmcup@' \; \
   set -gq focus-events on \; set -gq allow-passthrough on \; set -sq set-clipboard on \; \
   set -gq set-titles on \; set -gq set-titles-string '#T' \; \
-  new-session -A -D -s main -- "$@"
+  new-session -A -D -s main -- /bin/sh -c "$last" sh "$@"
 """
+
+# tmux drops what a program wrote last if the program ends before tmux has painted it. So the end waits until the
+# server has answered, by which time it has read that, and a moment more for the painting.
+_LAST = '"$@"; code=$?; tmux display-message -p . >/dev/null 2>&1; sleep 0.2; exit "$code"'
 
 
 def command(name: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """Return the command that opens the shell of this name, or attaches to it, taking it from another terminal."""
     # tmux reads a semicolon at an argument's end as the end of its own command.
     words = (f"{word[:-1]}\\;" if word.endswith(";") else word for word in argv)
-    return ("/bin/sh", "-c", _SCRIPT, "sh", _server(name), *words)
+    return ("/bin/sh", "-c", _SCRIPT, "sh", _server(name), _LAST, *words)
 
 
 async def check(engine: Engine, box: DevBox, request: OpenTerminal) -> None:

@@ -182,7 +182,7 @@ async def test_two_terminals_are_two_shells_and_closing_a_tab_ends_one(page: Con
 # Numbers until a line is typed, three times over, then some more; nothing is echoed in between.
 _COUNTS = """\
 stty -echo; n=0; number() { for _ in $(seq $1); do n=$((n+1)); echo "n $n"; done; }; \
-for cut in 1 2 3; do until read -t 0.005 -r typed; do number 10; done; echo "typed $cut: $typed"; done; \
+for cut in 1 2 3; do until read -t 0; do number 10; sleep 0.01; done; read -r typed; echo "typed $cut: $typed"; done; \
 number 1000; echo "last $n"; stty echo
 """
 

@@ -89,10 +89,10 @@ async def test_a_persistent_shell_behaves_like_a_plain_one(link: WorkerLink) -> 
                 await terminal.write(b"echo now-$(stty size | tr ' ' x)-\n")
                 if b"now-30x100-" in await terminal.read_until(b"-\r\n"):
                     break
-        await terminal.write(b"cat -v\n\x02c\x02%\n")
-        await terminal.read_until(b"^Bc^B%\r\n")
+        await terminal.write(b"sh -c 'trap \"echo int-$((40 + 2))\" INT; cat -A; true'\n\x02c\x02%\n")
+        await terminal.read_until(b"^Bc^B%$")  # cat's own, not the terminal's echo: only then is a Ctrl-C for cat
         await terminal.write(b"\x03")
-        await terminal.read_until(b"$ ")
+        await terminal.read_until(b"int-42")  # until then the terminal throws away what was typed
         await terminal.write(b"echo 'a;b' \\; done-$((1 + 1))\n")
         await terminal.read_until(b"done-2")
 
