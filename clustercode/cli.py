@@ -11,7 +11,7 @@ from importlib.metadata import version
 import click
 
 COMMANDS = (
-    "login", "worker", "status", "devboxes", "config", "logout",
+    "login", "worker", "status", "doctor", "devboxes", "config", "logout",
     "console", "demo", "conformance", "gateway", "executor",
 )  # fmt: skip
 """In the order in which people meet them."""

@@ -80,7 +80,7 @@ def _require(key: str, value: object) -> None:
     if not value:
         setting = BY_KEY[key]
         raise ConfigurationError(
-            f"Say {setting.flags[0]}, the variable {setting.variable} or '{key}' in the file: {setting.help}"
+            f"{key} is missing: give {setting.flags[0]}, the variable {setting.variable}, or '{key}' in the file."
         )
 
 

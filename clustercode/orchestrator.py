@@ -105,7 +105,7 @@ async def _get(url: str, token: str | None) -> tuple[bytes, Any]:
             "authority's certificate in SSL_CERT_FILE."
         ) from None
     except aiohttp.ClientConnectorDNSError:
-        raise OrchestratorError(f"There is no such host as in {host}: correct it, or look at the network.") from None
+        raise OrchestratorError(f"No host of this name is known: {host}.") from None
     except aiohttp.ClientProxyConnectionError as error:
         raise OrchestratorError(f"The proxy does not answer ({error.strerror}); see HTTPS_PROXY, NO_PROXY.") from None
     except TimeoutError:

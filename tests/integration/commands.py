@@ -25,9 +25,13 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 async def run(*arguments: str, home: Path, stdin: str = "", **more: str) -> Ended:
     """Run ``clustercode`` with these arguments until it ends."""
+    return await execute(*PROGRAM, *arguments, home=home, stdin=stdin, **more)
+
+
+async def execute(*command: str, home: Path, stdin: str = "", **more: str) -> Ended:
+    """Run a program with these arguments until it ends."""
     process = await asyncio.create_subprocess_exec(
-        *PROGRAM,
-        *arguments,
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

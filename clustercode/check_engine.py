@@ -1,0 +1,181 @@
+"""The container engine: is there one, does it answer, does it hold limits, and what lies there of nobody.
+
+Where a worker would start Podman's service itself, so does this, in a directory of its own that goes again.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from clustercode.checks import Check
+from clustercode.configuration import Configuration
+from executor.engine import Engine, EngineInfo
+from executor.engine_service import EngineService, candidate_sockets, first_live
+from executor.policy import Limits, Profile, box_options
+from executor.readback import missing_limits
+from protos.errors import Refusal, Unavailable
+
+_START_S = 25.0
+_PROBE_MEMORY_BYTES = 64 * 1024**2
+_LABEL = "io.clustercode.doctor"
+_OLDEST = {"podman": 4, "docker": 20}
+"""Major versions whose API does all that is asked of them."""
+
+
+async def check_engine(configuration: Configuration) -> tuple[list[Check], Path | None]:
+    """Look at the engine; returns also where it stores, if that is known."""
+    data_dir: Path = configuration.get("dataDir")
+    async with _engine(configuration) as found:
+        if isinstance(found, Check):
+            return [found], None
+        engine, socket = found
+        try:
+            info = await engine.learn()
+        except Refusal as refusal:
+            return [
+                Check("engine", "fail", refusal.message, "Restart it: it takes connections and does not work.")
+            ], None
+        said = [_version(info, socket)]
+        try:
+            said += [await _limits(engine, configuration), await _leftovers(engine, data_dir)]
+        except Refusal as refusal:
+            said.append(Check("engine", "fail", refusal.message, f"Try it by hand: {info.kind} run --rm IMAGE true"))
+        return said, Path(info.storage)
+
+
+@asynccontextmanager
+async def _engine(configuration: Configuration) -> "AsyncIterator[tuple[Engine, Path | None] | Check]":
+    """Give an engine that answers and its socket, or the check that says why there is none.
+
+    No socket: it was started for the while.
+    """
+    runtime, fixed = configuration.get("runtime"), configuration.get("engineSocket")
+    program = shutil.which(configuration.get("podmanPath"))
+    running = configuration.get("dataDir") / "engine" / "podman.sock"
+    places = [fixed] if fixed else [*candidate_sockets(runtime, os.environ, os.geteuid()), running]
+    live = await first_live(places)
+    if live is None and fixed is not None:
+        yield Check("engine", "fail", f"no engine answers on {fixed}", "Start it, or correct ENGINE_SOCKET.")
+        return
+    if live is None and runtime == "docker":
+        yield _no_docker()
+        return
+    if live is None and program is None:
+        yield Check("engine", "fail", f"{configuration.get('podmanPath')} is not installed", _install_advice())
+        return
+    with tempfile.TemporaryDirectory(prefix="clustercode-doctor-") as directory:
+        service = EngineService(
+            directory=Path(directory), runtime=runtime, fixed=live, podman_path=configuration.get("podmanPath")
+        )
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(service.run(), name="engine service")
+            engine = Engine(service.locate)
+            try:
+                await service.ready(_START_S)
+                try:
+                    socket = service.locate()
+                except Unavailable as refusal:
+                    yield Check("engine", "fail", refusal.message, "Find out why by hand: podman info")
+                    return
+                yield engine, socket if live else None
+            finally:
+                await engine.aclose()
+                keeping.cancel()
+
+
+def _no_docker() -> Check:
+    if shutil.which("docker") is None and shutil.which("dockerd") is None:
+        return Check("engine", "fail", "Docker is not installed", f"{_install_advice()} Or use Podman: --podman.")
+    fix = "Start Docker Desktop." if sys.platform in ("darwin", "win32") else "As root: systemctl start docker"
+    return Check("engine", "fail", "Docker's daemon does not answer on its socket", fix)
+
+
+def _install_advice() -> str:
+    match sys.platform:
+        case "darwin":
+            return "Install Podman: brew install podman && podman machine init && podman machine start"
+        case "win32":
+            return "Install Podman: winget install RedHat.Podman; then podman machine init; podman machine start"
+        case _:
+            return "Install Podman, as root: apt-get install podman (or dnf install podman)."
+
+
+def _version(info: EngineInfo, socket: Path | None) -> Check:
+    where = f"on {socket}" if socket else "(its service starts, as a worker will start it)"
+    detail = f"{info.kind} {info.version} {where}{', rootless' if info.rootless else ''}"
+    major = info.version.partition(".")[0]
+    if major.isdigit() and int(major) < _OLDEST[info.kind]:
+        return Check("engine", "fail", f"{detail} is too old", f"Install {info.kind} {_OLDEST[info.kind]} or later.")
+    return Check("engine", "pass", detail)
+
+
+async def _limits(engine: Engine, configuration: Configuration) -> Check:
+    """Start a scratch container with every limit, and read back from the kernel whether they hold."""
+    image = await _any_image(engine)
+    if image is None:
+        return Check("limits", "warn", "not tried: there is no image yet to try them with")
+    promised = box_options(Profile.STANDARD, asked=Limits(_PROBE_MEMORY_BYTES, 0.5, 32))
+    name = f"clustercode-doctor-{secrets.token_hex(6)}"
+    try:
+        await engine.ask(
+            "POST", "containers/create", params={"name": name}, timeout_s=60.0,
+            body={
+                "Image": image, "Entrypoint": ["tail", "-f", "/dev/null"], "Cmd": [], "Labels": {_LABEL: "true"},
+                "HostConfig": {
+                    "NetworkMode": "none", "Memory": _PROBE_MEMORY_BYTES, "MemorySwap": _PROBE_MEMORY_BYTES,
+                    "NanoCpus": 500_000_000, "PidsLimit": 32, "CapDrop": ["ALL"],
+                },
+            },
+        )  # fmt: skip
+        await engine.start(name)
+        missing = missing_limits(await engine.inspect(name), promised)
+    except Refusal as refusal:
+        fix = f"Try it by hand: podman run --rm {image} true"
+        return Check("limits", "fail", f"a container does not start: {refusal.message}", fix)
+    finally:
+        with suppress(Refusal):
+            await engine.remove(name)
+    accepted = configuration.get("security.acceptMissingLimits")
+    refused = [limit for limit in missing if limit not in accepted]
+    if refused:
+        fix = (
+            "Use cgroups v2 with delegation (systemd does that), or a rootful engine; or accept it: clustercode config "
+            f"set ACCEPT_MISSING_LIMITS {','.join(missing)}"
+        )
+        return Check("limits", "fail", f"this engine does not hold {', '.join(refused)}", fix)
+    if missing:
+        return Check("limits", "warn", f"not held, as you accepted: {', '.join(missing)}")
+    return Check("limits", "pass", "memory, cpus and pids hold")
+
+
+async def _any_image(engine: Engine) -> str | None:
+    """Return an image of ours that is there, else the smallest; none is pulled for this."""
+    images = [image for image in await engine.ask("GET", "images/json") if image.get("RepoTags")]
+    images.sort(key=lambda image: ("io.clustercode.managed" not in (image.get("Labels") or {}), image.get("Size", 0)))
+    return str(images[0]["RepoTags"][0]) if images else None
+
+
+async def _leftovers(engine: Engine, data_dir: Path) -> Check:
+    """Look for DevBoxes that no worker of this data directory will ever find."""
+    try:
+        install = (data_dir / "install").read_text().strip()
+    except OSError:
+        install = ""
+    filters = json.dumps({"label": ["io.clustercode.managed=true"]})
+    everything = await engine.ask("GET", "containers/json", params={"all": 1, "filters": filters})
+    foreign = [box for box in everything if box.get("Labels", {}).get("io.clustercode.install") != install]
+    if foreign:
+        names = sorted(str(box["Names"][0]).removeprefix("/") for box in foreign)
+        shown = " ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        return Check(
+            "leftovers", "warn", f"{len(names)} DevBoxes of another installation or data directory",
+            f"If no other worker runs here: podman rm -f {shown} (or docker)",
+        )  # fmt: skip
+    return Check("leftovers", "pass", f"none; {len(everything)} DevBoxes are this worker's")

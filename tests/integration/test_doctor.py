@@ -1,0 +1,221 @@
+"""``clustercode doctor``: each thing that can be wrong with a machine, made wrong for real, names what mends it."""
+
+import json
+import shlex
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import trustme
+from aiohttp import web
+
+from console.app import Console
+from tests.integration.commands import Ended, execute, run
+from tests.integration.conftest import PROGRAM, TENANT, Podman
+
+
+@pytest.fixture
+def home(directory: Path, console: Console) -> Path:
+    """The home of somebody who has logged in and registered."""
+    files = directory / ".clustercode"
+    files.mkdir(mode=0o700)
+    credentials = {"apiKey": console.worker_token, "email": "e@example.com", "createdAt": "2026-01-01T00:00:00Z"}
+    (files / "credentials.json").write_text(json.dumps(credentials))
+    worker = {"workerId": "w", "tenantId": TENANT, "tenantName": "Local", "orchestratorUrl": console.worker_url}
+    (files / "worker.json").write_text(json.dumps(worker))
+    return directory
+
+
+@pytest.fixture
+def stopped_engine() -> Iterator[Path]:
+    """The socket of an engine that ran and was stopped."""
+    with TemporaryDirectory(prefix="cc-") as name:
+        engine = Podman(Path(name))
+        engine.start()
+        engine.stop()
+        yield engine.socket
+
+
+def findings(ended: Ended) -> dict[str, dict[str, Any]]:
+    """The checks of a run by name; that the exit code, the verdict and they agree is checked on the way."""
+    said = json.loads(ended.out)
+    statuses = [check["status"] for check in said["checks"]]
+    assert ended.code == (1 if "fail" in statuses else 0)
+    assert said["healthy"] == (ended.code == 0)
+    assert all(check["fix"] for check in said["checks"] if check["status"] == "fail")
+    return {check["name"]: check for check in said["checks"]}
+
+
+async def in_namespace(prepare: str, home: Path, **more: str) -> Ended:
+    """Run the doctor where other file systems are mounted than elsewhere."""
+    doctor = shlex.join([*PROGRAM, "doctor", "--json"])
+    return await execute("unshare", "--mount", "sh", "-ec", f"{prepare}\nexec {doctor}", home=home, **more)
+
+
+async def test_a_good_machine_is_all_green(podman: Podman, home: Path) -> None:
+    """Every check passes, in words and in JSON; at 80 columns nothing is cut or runs over."""
+    told = await run("doctor", "--json", home=home, ENGINE_SOCKET=str(podman.socket))
+    found = findings(told)
+
+    assert {name: check for name, check in found.items() if check["status"] != "pass"} == {}
+    assert found.keys() >= {
+        "auth", "registration", "orchestrator", "clock", "engine", "limits", "leftovers", "data directory", "disk",
+        "inodes", "memory",
+    }  # fmt: skip
+    assert "e@example.com" in found["auth"]["detail"]
+    assert found["engine"]["detail"].startswith("podman ")
+    assert podman.run("ps", "-aq", "--filter", "label=io.clustercode.doctor") == ""
+
+    shown = await run("doctor", home=home, ENGINE_SOCKET=str(podman.socket))
+    assert shown.code == 0
+    assert "A worker can run here." in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+
+
+async def test_it_starts_podmans_service_for_the_while_as_a_worker_would(home: Path, podman: Podman) -> None:  # noqa: ARG001 - the census
+    """Where nothing listens yet and Podman is there; nothing of it is left."""
+    found = findings(await in_namespace("mount -t tmpfs tmpfs /run", home))
+
+    assert found["engine"]["status"] == "pass"
+    assert "its service starts" in found["engine"]["detail"]
+
+
+async def test_no_engine(home: Path) -> None:
+    """It says what to install."""
+    hidden = "mount -t tmpfs tmpfs /run"
+    found = findings(await in_namespace(hidden, home, PODMAN_PATH="/nonexistent/podman"))
+    assert found["engine"]["status"] == "fail"
+    assert "is not installed" in found["engine"]["detail"]
+    assert "apt-get install podman" in found["engine"]["fix"]
+    assert found["auth"]["status"] == "pass"
+
+    docker = findings(await in_namespace(hidden, home, CONTAINER_RUNTIME="docker"))
+    assert docker["engine"]["status"] == "fail"
+    assert "Docker" in docker["engine"]["detail"]
+
+
+async def test_a_stopped_engine(home: Path, stopped_engine: Path) -> None:
+    """It names the socket that nobody answers on."""
+    found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(stopped_engine)))
+
+    assert found["engine"]["status"] == "fail"
+    assert found["engine"]["detail"] == f"no engine answers on {stopped_engine}"
+    assert "Start it" in found["engine"]["fix"]
+
+
+async def test_no_credentials_and_no_registration(console: Console, directory: Path, stopped_engine: Path) -> None:
+    """An empty home: log in, then run the worker."""
+    where = {"ORCHESTRATOR_URL": console.base_url, "ENGINE_SOCKET": str(stopped_engine)}
+    found = findings(await run("doctor", "--json", home=directory, **where))
+    assert (found["auth"]["status"], found["auth"]["fix"]) == ("fail", "clustercode login")
+    assert (found["registration"]["status"], found["registration"]["fix"]) == ("fail", "clustercode worker")
+    assert found["orchestrator"]["status"] == "pass"
+    assert not (directory / ".clustercode").exists()  # it changes nothing
+
+
+async def test_a_token_that_is_no_longer_accepted(home: Path, stopped_engine: Path) -> None:
+    """It says so rather than that all is well because a file is there."""
+    (home / ".clustercode" / "credentials.json").write_text('{"apiKey": "old", "email": "e@example.com"}')
+    found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(stopped_engine)))
+
+    assert (found["auth"]["status"], found["auth"]["fix"]) == ("fail", "clustercode login")
+    assert "does not accept" in found["auth"]["detail"]
+
+
+@asynccontextmanager
+async def healthy_over_tls(authority: trustme.CA) -> AsyncIterator[str]:
+    """An orchestrator's health, vouched for by a private authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    app = web.Application()
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    app.add_routes([web.get("/api/health", health)])
+    runner = web.AppRunner(app, handle_signals=False, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        yield f"https://localhost:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_wrong_authority(directory: Path, stopped_engine: Path) -> None:
+    """A certificate that nobody here vouches for is called that, with the variable that mends it; which then does."""
+    authority, other = trustme.CA(), trustme.CA()
+    right, wrong = directory / "right.pem", directory / "wrong.pem"
+    authority.cert_pem.write_to_path(right)
+    other.cert_pem.write_to_path(wrong)
+    async with healthy_over_tls(authority) as url:
+        where = {"ORCHESTRATOR_URL": url, "ENGINE_SOCKET": str(stopped_engine), "NO_PROXY": "localhost"}
+        bad = findings(await run("doctor", "--json", home=directory, SSL_CERT_FILE=str(wrong), **where))
+        good = findings(await run("doctor", "--json", home=directory, SSL_CERT_FILE=str(right), **where))
+
+    assert bad["orchestrator"]["status"] == "fail"
+    assert "certificate" in bad["orchestrator"]["detail"]
+    assert "SSL_CERT_FILE" in bad["orchestrator"]["fix"]
+    assert good["orchestrator"]["status"] == "pass"
+
+
+async def test_a_full_disk(home: Path, stopped_engine: Path) -> None:
+    """Of the data directory, in bytes and in files."""
+    data = home / "data"
+    data.mkdir()
+    where = {"DATA_DIR": str(data), "ENGINE_SOCKET": str(stopped_engine)}
+    mount = f"mount -t tmpfs -o size=4m,nr_inodes=64 tmpfs {shlex.quote(str(data))}; cd {shlex.quote(str(data))}"
+    fill = "head -c 8m /dev/zero > fill 2>/dev/null || true"
+    crumbs = "for n in $(seq 99); do touch $n || break; done 2>/dev/null"
+
+    empty = findings(await in_namespace(mount, home, **where))
+    full = findings(await in_namespace(f"{mount}; {fill}", home, **where))
+    crowded = findings(await in_namespace(f"{mount}; {crumbs}", home, **where))
+
+    assert (empty["disk"]["status"], empty["inodes"]["status"]) == ("pass", "pass")
+    assert (full["disk"]["status"], full["inodes"]["status"]) == ("fail", "pass")
+    assert str(data) in full["disk"]["detail"]
+    assert "DATA_DIR" in full["disk"]["fix"]
+    assert (crowded["disk"]["status"], crowded["inodes"]["status"]) == ("pass", "fail")
+
+
+async def test_a_user_without_sub_ids(home: Path, stopped_engine: Path) -> None:
+    """What an ordinary user's Podman needs, and root's does not."""
+    # The capability stands for a Python that everybody may read, which is not so everywhere.
+    as_other = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--inh-caps=+dac_read_search",
+                "--ambient-caps=+dac_read_search")  # fmt: skip
+    doctor = (*as_other, *PROGRAM, "doctor", "--json")
+    told = await execute(*doctor, home=home, ENGINE_SOCKET=str(stopped_engine), XDG_RUNTIME_DIR=str(home / "absent"))
+
+    said = [check for check in json.loads(told.out)["checks"] if check["name"] == "rootless"]
+    assert told.code == 1
+    assert any("no sub-ids in /etc/subuid and /etc/subgid" in check["detail"] for check in said)
+    assert any("usermod --add-subuids" in check["fix"] for check in said)
+    assert any("runtime directory" in check["detail"] for check in said)
+
+
+async def test_a_file_that_is_wrong_is_a_finding_too(home: Path) -> None:
+    """With its line, as everywhere."""
+    (home / ".clustercode" / "config.json").write_text('{\n"SECURITY_FLOOR": "hard"}')
+    found = findings(await run("doctor", "--json", home=home))
+
+    assert "config.json, line 2, SECURITY_FLOOR: 'hard' is not one of" in found["configuration"]["detail"]
+
+
+async def test_a_users_leftovers_of_another_installation(podman: Podman, home: Path) -> None:
+    """DevBoxes that no worker of this data directory would ever find are named."""
+    podman.run(
+        "create", "--name", "clustercode-0123456789ab", "--label", "io.clustercode.managed=true", "--label",
+        "io.clustercode.install=another", "localhost/clustercode-test:latest", "true",
+    )  # fmt: skip
+    try:
+        found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(podman.socket)))
+    finally:
+        podman.run("rm", "-f", "clustercode-0123456789ab")
+
+    assert found["leftovers"]["status"] == "warn"
+    assert "podman rm -f clustercode-0123456789ab" in found["leftovers"]["fix"]
