@@ -26,9 +26,11 @@ from executor.images import Images
 from executor.ledger import Ledger
 from executor.policy import Profile, check_floor
 from executor.processes import reap_leftovers
+from executor.redaction import redact_logs
 from executor.requests import StopDevBox
 from executor.rpc import Parts, RequestIds
 from executor.rpc_audit import AuditInterceptor
+from executor.secret_env import SecretEnv
 from executor.service import ExecutorService
 from executor.sessions import Sessions
 from executor.setup import Setups
@@ -55,6 +57,7 @@ class ExitCode(IntEnum):
 
 async def run(config: ExecutorConfig) -> ExitCode:
     """Serve until SIGTERM or SIGINT; a second one ends at once."""
+    redact_logs()
     try:
         data_dir = DataDir(config.data_dir)
         with data_dir.locked():
@@ -93,15 +96,16 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
         adopting = life.create_task(_adopt(devboxes, engine, engine_service, config, audit), name="adopt")
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
         async with asyncio.TaskGroup() as tasks:
+            secret_env = SecretEnv(engine, data_dir)
             ledger = Ledger(tasks, asyncio.get_running_loop().time)
             sessions = Sessions(
-                engine, devboxes, data_dir, ledger, tasks, tenants=tuple(config.tenants), limits=config.terminals
+                engine, devboxes, secret_env, ledger, tasks, tenants=tuple(config.tenants), limits=config.terminals
             )
-            displays = Displays(engine, devboxes, data_dir, tasks, limits=config.displays)
-            setups = Setups(engine, devboxes, data_dir)
+            displays = Displays(engine, devboxes, secret_env, tasks, limits=config.displays)
+            setups = Setups(engine, devboxes, secret_env)
             events = Events(engine, devboxes, config.events)
             watching = life.create_task(events.run(), name="events")
-            backgrounds = Backgrounds(engine, devboxes, data_dir, tasks)
+            backgrounds = Backgrounds(engine, devboxes, secret_env, tasks, install=data_dir.install)
             images = Images(engine, devboxes, data_dir.install)
             contexts = BuildContexts(data_dir.contexts, config.builds)
             builds = Builds(
@@ -119,6 +123,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
                 engine,
                 engine_service,
                 data_dir,
+                secret_env,
                 devboxes,
                 sessions,
                 ledger,

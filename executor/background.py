@@ -22,11 +22,11 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from executor.background_start import Launch, Launched, launch
-from executor.data_dir import DataDir
 from executor.devboxes import STATE, DevBox, DevBoxes
 from executor.engine import Engine
 from executor.exec_command import ExecResult, run_command
 from executor.requests import USER_PATTERN, CaptureBackground, ExecDevBox, KillBackground, StartBackground
+from executor.secret_env import SecretEnv
 from protos.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -99,10 +99,13 @@ class _State:
 class Backgrounds:
     """The background commands of all DevBoxes. Holds no truth about them, only what spares looking in vain."""
 
-    def __init__(self, engine: Engine, devboxes: DevBoxes, data_dir: DataDir, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, engine: Engine, devboxes: DevBoxes, secret_env: SecretEnv, tasks: asyncio.TaskGroup, *, install: str
+    ) -> None:
         self._engine = engine
         self._devboxes = devboxes
-        self._data_dir = data_dir
+        self._secret_env = secret_env
+        self._install = install
         self._tasks = tasks
         self._waiting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._places = asyncio.Semaphore(_LOOKS_AT_ONCE)
@@ -118,10 +121,10 @@ class Backgrounds:
         background_id = self._id_of(request)
         asked = Launch(
             background_id=background_id,
-            argv=request.argv,
+            argv=(*await self._secret_env.prefix(box, request.env), *request.argv),
             user=request.user,
             workdir=request.workdir,
-            env={**self._data_dir.secrets(box.id), **request.env},
+            env=dict(request.env),
             log_bytes=request.log_bytes,
             about=(
                 request.fingerprint(),
@@ -233,7 +236,7 @@ class Backgrounds:
         if not request.request_id:
             return f"b-{secrets.token_hex(12)}"
         # Out of what nobody in the box knows, so that nobody there can be first.
-        asked = f"{self._data_dir.install} {request.tenant} {request.devbox_id} {request.request_id}"
+        asked = f"{self._install} {request.tenant} {request.devbox_id} {request.request_id}"
         return f"b-{hashlib.sha256(asked.encode()).hexdigest()[:24]}"
 
     async def _run(

@@ -79,7 +79,7 @@ class Checkout:
         remote: git.Remote,
         *,
         credential: str,
-        env: dict[str, str],
+        prefix: tuple[str, ...],
         timeout_s: float,
         on_progress: OnProgress,
     ) -> None:
@@ -88,7 +88,8 @@ class Checkout:
         self.workdir = workdir
         self._remote = remote
         self._credential = credential
-        self._env = {**env, **git.environment(remote)}
+        self._prefix = prefix
+        self._env = git.environment(remote)
         self._timeout_s = timeout_s
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._on_progress = on_progress
@@ -307,7 +308,12 @@ class Checkout:
 
         try:
             return await run_command(
-                self._engine, self._container, request, self._env, on_chunk if shows_progress else None
+                self._engine,
+                self._container,
+                request,
+                self._env,
+                on_chunk if shows_progress else None,
+                self._prefix,
             )
         except DeadlineExceeded:
             raise DeadlineExceeded(

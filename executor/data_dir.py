@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from executor.redaction import SECRETS
 from protos.errors import FailedPrecondition
 
 _MAX_SOCKET_PATH_BYTES = 107
@@ -81,6 +82,7 @@ class DataDir:
     def keep_secrets(self, devbox_id: str, secrets: dict[str, str]) -> None:
         """Write a DevBox's secret environment to its one 0600 file."""
         if secrets:
+            SECRETS.remember(devbox_id, secrets.values())
             _write(self._secrets / devbox_id, json.dumps(secrets))
 
     def secrets(self, devbox_id: str) -> dict[str, str]:
@@ -89,11 +91,13 @@ class DataDir:
             secrets: dict[str, str] = json.loads((self._secrets / devbox_id).read_text())
         except FileNotFoundError:
             return {}
+        SECRETS.remember(devbox_id, secrets.values())
         return secrets
 
     def forget_secrets(self, devbox_id: str) -> None:
         """Remove a DevBox's secret environment. Safe to repeat."""
         (self._secrets / devbox_id).unlink(missing_ok=True)
+        SECRETS.forget(devbox_id)
 
     def keep_only_secrets_of(self, devbox_ids: set[str]) -> None:
         """Remove the secrets of DevBoxes that are gone."""

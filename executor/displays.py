@@ -11,7 +11,6 @@ import secrets
 from pathlib import Path
 
 from executor.config import DisplayLimits
-from executor.data_dir import DataDir
 from executor.devboxes import DevBox, DevBoxes
 from executor.display import DisplayViewer
 from executor.engine import Engine
@@ -19,6 +18,7 @@ from executor.exec_command import run_command
 from executor.exec_stream import ExecStream
 from executor.processes import MARKER_VARIABLE, kill_marked, new_marker
 from executor.requests import ExecDevBox, OpenDisplay
+from executor.secret_env import SecretEnv
 from protos.errors import DeadlineExceeded, FailedPrecondition, Refusal, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
@@ -38,11 +38,17 @@ class Displays:
     """The registry of viewers. Its work runs in the executor's task group, so that it outlives the RPCs."""
 
     def __init__(
-        self, engine: Engine, devboxes: DevBoxes, data_dir: DataDir, tasks: asyncio.TaskGroup, *, limits: DisplayLimits
+        self,
+        engine: Engine,
+        devboxes: DevBoxes,
+        secret_env: SecretEnv,
+        tasks: asyncio.TaskGroup,
+        *,
+        limits: DisplayLimits,
     ) -> None:
         self._engine = engine
         self._devboxes = devboxes
-        self._data_dir = data_dir
+        self._secret_env = secret_env
         self._tasks = tasks
         self._limits = limits
         self._leaving: dict[DisplayViewer, asyncio.Event] = {}
@@ -109,7 +115,9 @@ class Displays:
             timeout_ms=round(_START_TIMEOUT_S * 1000),
         )
         try:
-            result = await run_command(self._engine, box.container, command, self._data_dir.secrets(box.id), None)
+            result = await run_command(
+                self._engine, box.container, command, {}, None, await self._secret_env.prefix(box)
+            )
         except DeadlineExceeded:
             raise Unavailable(f"The display of {box.name} did not start in time: try again.") from None
         if result.exit_code == 0:

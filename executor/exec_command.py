@@ -93,16 +93,21 @@ class _Receiver:
 
 
 async def run_command(
-    engine: Engine, container: str, request: ExecDevBox, env: dict[str, str], on_chunk: OnChunk | None
+    engine: Engine,
+    container: str,
+    request: ExecDevBox,
+    env: dict[str, str],
+    on_chunk: OnChunk | None,
+    prefix: tuple[str, ...] = (),
 ) -> ExecResult:
-    """Run a command to its end.
+    """Run a command to its end; ``prefix`` is what gives it its DevBox's secrets (`executor.secret_env`).
 
     Raises `DeadlineExceeded` after ``timeout_ms``, and lets a cancellation through, each after its processes are gone.
     """
     marker = new_marker("exec")
     started = time.monotonic()
     exec_id = await engine.create_exec(
-        container, request.argv, env={**env, **request.env, MARKER_VARIABLE: marker}, user=request.user,
+        container, (*prefix, *request.argv), env={**env, **request.env, MARKER_VARIABLE: marker}, user=request.user,
         workdir=request.workdir,
     )  # fmt: skip
     receiver = _Receiver()

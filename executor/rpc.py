@@ -25,6 +25,8 @@ from executor.events import Events
 from executor.images import Images
 from executor.ledger import Ledger, Work
 from executor.policy import check_tenant
+from executor.redaction import SECRETS
+from executor.secret_env import SecretEnv
 from executor.sessions import Sessions
 from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
@@ -52,6 +54,7 @@ class Parts:
     engine: Engine
     engine_service: EngineService
     data_dir: DataDir
+    secret_env: SecretEnv
     devboxes: DevBoxes
     sessions: Sessions
     ledger: Ledger
@@ -129,8 +132,8 @@ async def refusing(context: Context) -> AsyncIterator[None]:
 
 
 async def _abort(context: Context, refusal: Refusal) -> None:
-    log.debug("> refused: %s: %s", refusal.code, refusal.message)
-    message = refusal.message
+    message = SECRETS.text(refusal.message)
+    log.debug("> refused: %s: %s", refusal.code, message)
     # A status travels in the call's metadata, percent-encoded: one that is too long never arrives.
     while len(quote(message)) > _MAX_STATUS_BYTES:
         message = f"{message[: len(message) * 3 // 4]}…"

@@ -137,9 +137,9 @@ class DevBoxRpcs(Rpcs):
                     await work.progress((is_stderr, data))
 
                 box = await self.parts.devboxes.get_running(asked.tenant, asked.devbox_id)
-                env = self.parts.data_dir.secrets(box.id)
+                prefix = await self.parts.secret_env.prefix(box, asked.env)
                 listener = on_chunk if asked.stream else None
-                result = await run_command(self.parts.engine, box.container, asked, env, listener)
+                result = await run_command(self.parts.engine, box.container, asked, {}, listener, prefix)
                 work.weight_bytes = len(result.stdout) + len(result.stderr)
                 return result
 

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from executor import requests
 from executor.ledger import Work
+from executor.redaction import SECRETS
 from executor.rpc import Context, Rpcs, checked, refusing
 from executor.setup import SetupResult
 from protos import executor_pb2 as pb
@@ -48,7 +49,7 @@ class SetupRpcs(Rpcs):
             work = self.begin(asked, job)
             async with aclosing(work.steps()) as steps:
                 async for message, fraction in steps:
-                    yield pb.SetupDevBoxResponse(progress=pb.Progress(message=message, fraction=fraction))
+                    yield pb.SetupDevBoxResponse(progress=pb.Progress(message=SECRETS.text(message), fraction=fraction))
             result = await work.result()
             yield pb.SetupDevBoxResponse(
                 result=pb.SetupResult(

@@ -14,13 +14,13 @@ from weakref import WeakValueDictionary
 
 from executor import persistent
 from executor.config import TerminalLimits
-from executor.data_dir import DataDir
 from executor.devboxes import DevBox, DevBoxes
 from executor.engine import Engine
 from executor.ledger import Ledger, Work
 from executor.policy import check_tenant
 from executor.processes import MARKER_VARIABLE, exit_code, kill_marked, new_marker
 from executor.requests import OpenTerminal
+from executor.secret_env import SecretEnv
 from executor.terminal import Terminal, Viewer
 from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted
 
@@ -57,7 +57,7 @@ class Sessions:
         self,
         engine: Engine,
         devboxes: DevBoxes,
-        data_dir: DataDir,
+        secret_env: SecretEnv,
         ledger: Ledger,
         tasks: asyncio.TaskGroup,
         *,
@@ -66,7 +66,7 @@ class Sessions:
     ) -> None:
         self._engine = engine
         self._devboxes = devboxes
-        self._data_dir = data_dir
+        self._secret_env = secret_env
         self._ledger = ledger
         self._tasks = tasks
         self._tenants = tenants
@@ -196,10 +196,9 @@ class Sessions:
                 argv = persistent.command(request.persistent, argv)
             session.exec_id = await self._engine.create_exec(
                 box.container,
-                argv,
+                (*await self._secret_env.prefix(box, request.env), *argv),
                 env={
                     **_ENVIRONMENT,
-                    **self._data_dir.secrets(box.id),
                     **request.env,
                     MARKER_VARIABLE: session.marker,
                 },

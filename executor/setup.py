@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from executor import claude_md
 from executor.checkout import LOCAL_STEP_S, Checkout, OnProgress, Wanted
-from executor.data_dir import DataDir
 from executor.devboxes import WORKSPACE, DevBoxes
 from executor.engine import Engine
-from executor.git import Remote, plain
+from executor.git import Remote, environment, plain
+from executor.redaction import SECRETS
 from executor.requests import SetupDevBox
+from executor.secret_env import SecretEnv
 from protos.errors import FailedPrecondition, Refusal, ResourceExhausted
 
 _FILE = "CLAUDE.md"
@@ -77,10 +78,10 @@ class _File:
 class Setups:
     """Sets DevBoxes up, one at a time in each."""
 
-    def __init__(self, engine: Engine, devboxes: DevBoxes, data_dir: DataDir) -> None:
+    def __init__(self, engine: Engine, devboxes: DevBoxes, secret_env: SecretEnv) -> None:
         self._engine = engine
         self._devboxes = devboxes
-        self._data_dir = data_dir
+        self._secret_env = secret_env
         self._busy: set[str] = set()
 
     async def set_up(self, request: SetupDevBox, on_progress: OnProgress) -> SetupResult:
@@ -100,12 +101,13 @@ class Setups:
             request.workdir or _workdir(remote),
             remote,
             credential=request.credential,
-            env=self._data_dir.secrets(box.id),
+            prefix=await self._secret_env.prefix(box, environment(remote)),
             timeout_s=request.timeout_ms / 1000,
             on_progress=on_progress,
         )
         async with self._alone(box.id):
-            return await _set_up(checkout, wanted, text, on_progress)
+            with SECRETS.during(f"setup of {box.id}", request.credential):
+                return await _set_up(checkout, wanted, text, on_progress)
 
     @contextlib.asynccontextmanager
     async def _alone(self, devbox_id: str) -> AsyncIterator[None]:

@@ -30,6 +30,8 @@ DEVBOX_IMAGE = "localhost/devbox:latest"
 """The image people use: bash, git, tmux, Python."""
 TENANT = "local"
 OTHER_TENANT = "other"
+CANARY = "canary-value-9c41d0e7"
+"""A secret of many DevBoxes here: wherever else it turns up, a secret of somebody's would have."""
 PROGRAM = (sys.executable, "-m", "clustercode")
 
 
@@ -228,6 +230,7 @@ async def started(*processes: Process) -> AsyncIterator[None]:
         for process in processes:
             if process.running is not None and process.running.returncode is None:
                 await process.stop()
+        assert not [process.name for process in processes if CANARY in process.text()], "a log has the canary"
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import grpc
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
-from tests.integration.conftest import IMAGE, TENANT, Podman, Process, eventually, remove_all, started
+from tests.integration.conftest import CANARY, IMAGE, TENANT, Podman, Process, eventually, remove_all, started
 
 # An executor under a whole configuration, whatever the command line has options for.
 _LAUNCH = """
@@ -35,6 +35,8 @@ class Seam:
 
     async def create(self, name: str, *, tenant: str = TENANT, image: str = IMAGE, **more: object) -> pb.DevBox:
         """Create a DevBox."""
+        if more.get("profile") != pb.PROFILE_OFFLINE:
+            more.setdefault("secret_env", {"CANARY": CANARY})
         request = pb.CreateDevBoxRequest(tenant_id=tenant, name=name, image=image, **more)
         last = pb.CreateDevBoxResponse()
         async for answer in self.stub.CreateDevBox(request):
@@ -86,5 +88,7 @@ async def seam(podman: Podman, directory: Path, **config: object) -> AsyncIterat
             await eventually(whole.rpc_socket.exists)
             async with grpc.aio.insecure_channel(f"unix:{whole.rpc_socket}") as channel:
                 yield Seam(process, data, ExecutorServiceStub(channel))
+        held = [path for path in data.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+        assert {path.parent for path in held} <= {data / "secrets"}, held
     finally:
         remove_all(data)

@@ -24,12 +24,15 @@ async def test_viewers_are_bounded_while_they_open() -> None:
             await starting.wait()
             raise ConnectionError
 
+    class SecretEnv:
+        async def prefix(self, _: object) -> tuple[str, ...]:
+            return ()
+
     async with asyncio.TaskGroup() as tasks:
-        data_dir = SimpleNamespace(secrets=lambda _: {})
         displays = Displays(
             Engine(),
             DevBoxes(),
-            data_dir,
+            SecretEnv(),
             tasks,
             limits=DisplayLimits(max_viewers=2),  # type: ignore[arg-type]
         )
