@@ -18,8 +18,13 @@ _KEYS = [setting.key for setting in of("worker")]
 @click.command()
 @config_file
 @options(_KEYS)
+@click.option(
+    "--drain/--no-drain",
+    default=None,
+    help="Have the worker that runs here take no new DevBoxes, and wait until it has none; or end that.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="The same as --log-level DEBUG.")
-def worker(**flags: Any) -> None:  # noqa: ANN401 - click's
+def worker(drain: bool | None, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Connect this machine to its orchestrator.
 
     Log in first ('clustercode login'): the first run then asks for whom this machine should work, and remembers it.
@@ -29,7 +34,12 @@ def worker(**flags: Any) -> None:  # noqa: ANN401 - click's
     clustercode worker                    your own machine, as logged in
     clustercode worker --mode fleet       one of a fleet: /etc/clustercode/agent.yaml
     """
-    start(given(flags), os.environ)
+    if drain is None:
+        start(given(flags), os.environ)
+    from clustercode import drain as draining  # noqa: PLC0415 - gRPC takes a while to load
+
+    data_dir = for_worker(given(flags), os.environ, Home()).get("dataDir")
+    (draining.drain if drain else draining.end_drain)(data_dir)
 
 
 def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
@@ -39,8 +49,10 @@ def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     logs.set_up("worker", configuration.get("logLevel"), configuration.get("logFormat"))
     from clustercode import registration  # noqa: PLC0415 - only what runs a worker needs it
     from clustercode.supervisor import WorkerPlan, supervise  # noqa: PLC0415 - the same
+    from clustercode.worker_lock import held  # noqa: PLC0415 - the same
 
     complete = registration.complete(configuration, home)
     registration.token(complete)  # said now, once, rather than after everything else has started
     plan = WorkerPlan(complete, lambda: registration.token(for_worker(flags, environ, home)))
-    process.run(supervise(plan))
+    with held(complete.get("dataDir")):
+        process.run(supervise(plan))

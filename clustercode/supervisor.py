@@ -63,7 +63,7 @@ async def supervise(plan: WorkerPlan) -> int:
     """Run the worker until SIGTERM or SIGINT, or until it cannot go on; returns the exit code.
 
     The gateway is stopped before the executor, so that answers of work that is just ending still go out. A second
-    signal ends all at once.
+    signal ends all at once. Where work was cut short the exit code is 5.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,7 +89,8 @@ async def supervise(plan: WorkerPlan) -> int:
             stop.clear()
             hurry = group.create_task(stop.wait(), name="second signal")
             for child in (gateway, executor):
-                await child.stop(hurry)
+                if not await child.stop(hurry):
+                    code = ExitCode.CUT_SHORT
             for task in (*keeping, hurry):
                 task.cancel()
     except* _Ended as ended:
@@ -133,12 +134,15 @@ class _Child:
             log.warning("the %s ended with exit code %d; starting it again in %.0f s", self.name, code, delay_s)
             await asyncio.sleep(delay_s)
 
-    async def stop(self, hurry: asyncio.Task[bool]) -> None:
-        """Ask the process to end and wait; kill it after a deadline, or at once when hurried."""
+    async def stop(self, hurry: asyncio.Task[bool]) -> bool:
+        """Ask the process to end and wait; kill it after a deadline, or at once when hurried.
+
+        Returns whether it ended by itself with nothing cut short.
+        """
         self._stopping = True
         process = self._process
         if process is None or process.returncode is not None:
-            return
+            return True
         process.terminate()
         async with asyncio.TaskGroup() as group:
             ended = group.create_task(process.wait(), name=f"{self.name} ends")
@@ -146,6 +150,7 @@ class _Child:
             if not ended.done():
                 log.warning("the %s did not stop in time and is killed", self.name)
                 process.kill()
+        return process.returncode == 0
 
     async def _run_once(self) -> int:
         command = [sys.executable, "-m", "clustercode", self.name, "--handed-over"]

@@ -53,6 +53,8 @@ class ExitCode(IntEnum):
     OK = 0
     UNUSABLE = 4
     """The data directory cannot be used, or another executor has it."""
+    CUT_SHORT = 5
+    """Asked to stop, and work was still running at the deadline."""
 
 
 async def run(config: ExecutorConfig) -> ExitCode:
@@ -61,14 +63,13 @@ async def run(config: ExecutorConfig) -> ExitCode:
     try:
         data_dir = DataDir(config.data_dir)
         with data_dir.locked():
-            await _serve(config, data_dir)
+            return await _serve(config, data_dir)
     except FailedPrecondition as refusal:
         log.error("%s", refusal.message)  # noqa: TRY400 - a sentence, not a traceback
         return ExitCode.UNUSABLE
-    return ExitCode.OK
 
 
-async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
+async def _serve(config: ExecutorConfig, data_dir: DataDir) -> ExitCode:
     stop = _stop_on_signals()
     engine_service = EngineService(
         directory=data_dir.engine,
@@ -154,12 +155,13 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> None:
             displays.close_all()
             backgrounds.close()
             events.close()
-            await ledger.drain(config.drain_s)
+            whole = await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
         for task in (serving_owner, adopting, housekeeping, watching, learning, finding):
             task.cancel()
     await engine.aclose()
     audit.close()
+    return ExitCode.OK if whole else ExitCode.CUT_SHORT
 
 
 def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:

@@ -4,6 +4,7 @@
 
     DATA_DIR/           0700 (0710 where the gateway is another user, who must pass through)
       install           a UUID: which DevBoxes on the engine are this worker's
+      drain             there while the machine's owner wants no new DevBoxes
       lock              held while an executor runs; a second one says who holds it
       operator/         0700, the socket for the machine's owner
       rpc/              0750, owner executor, group the gateway's
@@ -25,6 +26,8 @@ from typing import Literal
 from executor.redaction import SECRETS
 from protos.errors import FailedPrecondition
 
+LOCK_FILE = "lock"
+DRAIN_FILE = "drain"
 _MAX_SOCKET_PATH_BYTES = 107
 _SECCOMP = Path(__file__).with_name("seccomp.json")
 
@@ -58,10 +61,15 @@ class DataDir:
             raise FailedPrecondition(f"DATA_DIR {root} cannot be used: {error.strerror}.") from None
         self.install = self._read_install()
 
+    @property
+    def draining(self) -> bool:
+        """Whether the machine's owner wants no new DevBoxes here."""
+        return (self.root / DRAIN_FILE).exists()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for this process; raises `FailedPrecondition` if another executor has it."""
-        with (self.root / "lock").open("a+") as lock:
+        with (self.root / LOCK_FILE).open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

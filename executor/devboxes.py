@@ -33,7 +33,7 @@ from executor.policy import (
 )
 from executor.requests import CreateDevBox, RemoveDevBox, StartDevBox, StopDevBox
 from executor.watchlist import Sighting, Watchlist
-from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal
+from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -141,17 +141,25 @@ class DevBoxes:
         )
         spec = hashlib.sha256(request.spec_json().encode()).hexdigest()
         # Looked at twice: before a long pull, and again under the lock.
-        await self._same_name(request, spec)
+        if await self._same_name(request, spec) is None:
+            self._check_takes_new()
         await self._ensure_image(request.tenant, request.image, on_progress)
         async with self._naming:
             existing = await self._same_name(request, spec)
             if existing is None:
+                self._check_takes_new()
                 await on_progress(f"Creating {request.name}", None)
                 existing = await self._create(request, options, spec)
         if existing.state == "created" and not request.stopped:
             await on_progress(f"Starting {request.name}", None)
             existing = await self._first_start(existing)
         return existing
+
+    def _check_takes_new(self) -> None:
+        if self._data_dir.draining:
+            raise Unavailable(
+                "This worker takes no new DevBoxes: its machine's owner is emptying it. Create it on another worker."
+            )
 
     async def start(self, request: StartDevBox) -> DevBox:
         """Start a DevBox; one that runs stays as it is."""

@@ -175,8 +175,11 @@ class Ledger:
         work = self._entries.get((tenant, request_id))
         return work is not None and work.cancel()
 
-    async def drain(self, deadline_s: float) -> None:
-        """Wait for work in flight, then cancel what is left; the task group waits for its clean-up."""
+    async def drain(self, deadline_s: float) -> bool:
+        """Wait for work in flight, then cancel what is left; the task group waits for its clean-up.
+
+        Returns whether nothing had to be cancelled.
+        """
         try:
             async with asyncio.timeout(deadline_s):
                 for work in list(self._entries.values()):
@@ -185,6 +188,8 @@ class Ledger:
             log.warning("work still under way after %.0f s is cancelled", deadline_s)
             for work in self._entries.values():
                 work.cancel()
+            return False
+        return True
 
     async def _run(self, work: Work[_T, _P], job: Callable[[Work[_T, _P]], Awaitable[_T]]) -> None:
         try:

@@ -37,6 +37,7 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
             container_engines=await self.parts.engine_service.engines(),
             security_floor=cast("pb.Profile", int(self.parts.config.security_floor)),
             sessions=len(self.parts.sessions),
+            draining=self.parts.data_dir.draining,
         )
         try:
             # The cheapest call that tells us something is also the check that the engine answers.

@@ -89,11 +89,11 @@ async def _run(config: GatewayConfig, clock: Clock) -> ExitCode:
                     log.info("Stopping: %d commands under way", gateway.dispatch.running)
                     gateway.dispatch.stop_intake()
                     hurry = tasks.create_task(stop_now.wait(), name="second signal")
-                    idle = tasks.create_task(gateway.dispatch.wait_idle(), name="drain")
+                    drained = tasks.create_task(gateway.drain(), name="drain")
                     await asyncio.wait(
-                        (idle, hurry), timeout=config.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                        (drained, hurry), timeout=config.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED
                     )
-                    if not idle.done():
+                    if gateway.dispatch.running:
                         code = ExitCode.CUT_SHORT
                         log.warning("Stopped with %d commands under way", gateway.dispatch.running)
                     serving.cancel()  # Closes with 1001; its sessions wait in the executor.
@@ -157,6 +157,12 @@ class Gateway:
             delay_s = backoff.delay_s(ending, random=random.random())  # noqa: S311 - spreads load, guards nothing
             log.info("Dialing again in %.1f s", delay_s)
             await self._clock.sleep(delay_s)
+
+    async def drain(self) -> None:
+        """Tell the orchestrator that nothing new is taken, where one is connected, and finish what is under way."""
+        self._status.stopping = True
+        await self._uplink.tell(wire.to_json("worker.heartbeat", self._status.heartbeat()))
+        await self.dispatch.wait_idle()
 
     async def forward_events(self) -> None:
         """Send what happens to DevBoxes by itself, on this connection or the next. Never returns."""

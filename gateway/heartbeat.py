@@ -32,6 +32,8 @@ class Status:
         self._machine = machine
         self._last = pb.GetStatusResponse()
         self._away: Refusal | None = None
+        self.stopping = False
+        """This gateway is about to end."""
 
     async def refresh(self, timeout_s: float | None = None) -> None:
         """Ask the executor; with ``timeout_s``, wait so long for one that is starting. Raises `ExecutorUntrusted`."""
@@ -88,10 +90,14 @@ class Status:
         """Return a heartbeat; while the executor is away, without its disk and with its last known count."""
         last, away = self._last, self._away is not None
         status, detail = "connected", None
-        if self._away is not None:
+        if self.stopping:
+            status, detail = "draining", "The worker is stopping: it takes nothing new, and finishes what it can."
+        elif self._away is not None:
             status, detail = "executor-unavailable", self._away.message
         elif last.engine_error:
             status, detail = "engine-unavailable", last.engine_error
+        elif last.draining:
+            status, detail = "draining", "Its machine's owner is emptying it: it takes no new DevBoxes."
         return wire.Heartbeat.model_validate(
             {
                 "cpu_usage": self._machine.cpu_usage(),

@@ -64,7 +64,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("container_engines", "engine_error", "engine_version", "disk_total", "disk_free", "containers_running", "security_floor", "sessions")
+    __slots__ = ("container_engines", "engine_error", "engine_version", "disk_total", "disk_free", "containers_running", "security_floor", "sessions", "draining")
     CONTAINER_ENGINES_FIELD_NUMBER: _ClassVar[int]
     ENGINE_ERROR_FIELD_NUMBER: _ClassVar[int]
     ENGINE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class GetStatusResponse(_message.Message):
     CONTAINERS_RUNNING_FIELD_NUMBER: _ClassVar[int]
     SECURITY_FLOOR_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
     container_engines: _containers.RepeatedScalarFieldContainer[str]
     engine_error: str
     engine_version: str
@@ -81,7 +82,8 @@ class GetStatusResponse(_message.Message):
     containers_running: int
     security_floor: Profile
     sessions: int
-    def __init__(self, container_engines: _Optional[_Iterable[str]] = ..., engine_error: _Optional[str] = ..., engine_version: _Optional[str] = ..., disk_total: _Optional[int] = ..., disk_free: _Optional[int] = ..., containers_running: _Optional[int] = ..., security_floor: _Optional[_Union[Profile, str]] = ..., sessions: _Optional[int] = ...) -> None: ...
+    draining: bool
+    def __init__(self, container_engines: _Optional[_Iterable[str]] = ..., engine_error: _Optional[str] = ..., engine_version: _Optional[str] = ..., disk_total: _Optional[int] = ..., disk_free: _Optional[int] = ..., containers_running: _Optional[int] = ..., security_floor: _Optional[_Union[Profile, str]] = ..., sessions: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
 
 class Resources(_message.Message):
     __slots__ = ("memory_bytes", "cpus", "pids")

@@ -406,7 +406,7 @@ class Heartbeat(Payload):
     disk_total: int | None = None
     disk_free: int | None = None
     containers_running: int
-    gateway_status: Literal["connected", "executor-unavailable", "engine-unavailable"] | None = None
+    gateway_status: Literal["connected", "executor-unavailable", "engine-unavailable", "draining"] | None = None
     gateway_status_detail: Text | None = None
 
 

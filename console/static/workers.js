@@ -86,6 +86,7 @@ function trouble(heartbeat) {
   const means = {
     "executor-unavailable": "The worker's executor does not answer.",
     "engine-unavailable": "The container engine does not answer.",
+    draining: "The worker takes nothing new.",
   };
   return heartbeat.gatewayStatusDetail ?? means[heartbeat.gatewayStatus];
 }
