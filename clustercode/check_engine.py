@@ -17,7 +17,8 @@ from pathlib import Path
 from clustercode.checks import Check
 from clustercode.configuration import Configuration
 from executor.engine import Engine, EngineInfo
-from executor.engine_service import EngineService, candidate_sockets, first_live
+from executor.engine_places import candidate_sockets, install_advice, may_start_service, start_advice
+from executor.engine_service import EngineService, first_live
 from executor.policy import Limits, Profile, box_options
 from executor.readback import missing_limits
 from protos.errors import Refusal, Unavailable
@@ -59,7 +60,7 @@ async def _engine(configuration: Configuration) -> "AsyncIterator[tuple[Engine, 
     runtime, fixed = configuration.get("runtime"), configuration.get("engineSocket")
     program = shutil.which(configuration.get("podmanPath"))
     running = configuration.get("dataDir") / "engine" / "podman.sock"
-    places = [fixed] if fixed else [*candidate_sockets(runtime, os.environ, os.geteuid()), running]
+    places = [fixed] if fixed else [*candidate_sockets(runtime, os.environ, os.geteuid(), sys.platform), running]
     live = await first_live(places)
     if live is None and fixed is not None:
         yield Check("engine", "fail", f"no engine answers on {fixed}", "Start it, or correct ENGINE_SOCKET.")
@@ -68,7 +69,12 @@ async def _engine(configuration: Configuration) -> "AsyncIterator[tuple[Engine, 
         yield _no_docker()
         return
     if live is None and program is None:
-        yield Check("engine", "fail", f"{configuration.get('podmanPath')} is not installed", _install_advice())
+        yield Check(
+            "engine", "fail", f"{configuration.get('podmanPath')} is not installed", install_advice(sys.platform)
+        )
+        return
+    if live is None and not may_start_service(runtime, sys.platform):
+        yield Check("engine", "fail", "Podman does not answer on its socket", start_advice("podman", sys.platform))
         return
     with tempfile.TemporaryDirectory(prefix="clustercode-doctor-") as directory:
         service = EngineService(
@@ -92,19 +98,9 @@ async def _engine(configuration: Configuration) -> "AsyncIterator[tuple[Engine, 
 
 def _no_docker() -> Check:
     if shutil.which("docker") is None and shutil.which("dockerd") is None:
-        return Check("engine", "fail", "Docker is not installed", f"{_install_advice()} Or use Podman: --podman.")
-    fix = "Start Docker Desktop." if sys.platform in ("darwin", "win32") else "As root: systemctl start docker"
-    return Check("engine", "fail", "Docker's daemon does not answer on its socket", fix)
-
-
-def _install_advice() -> str:
-    match sys.platform:
-        case "darwin":
-            return "Install Podman: brew install podman && podman machine init && podman machine start"
-        case "win32":
-            return "Install Podman: winget install RedHat.Podman; then podman machine init; podman machine start"
-        case _:
-            return "Install Podman, as root: apt-get install podman (or dnf install podman)."
+        fix = f"Install Docker, or use Podman (--podman). {install_advice(sys.platform)}"
+        return Check("engine", "fail", "Docker is not installed", fix)
+    return Check("engine", "fail", "Docker does not answer on its socket", start_advice("docker", sys.platform))
 
 
 def _version(info: EngineInfo, socket: Path | None) -> Check:

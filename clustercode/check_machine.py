@@ -1,7 +1,6 @@
 """The machine itself: data directory, disk, inodes, memory, and what a rootless engine needs of it."""
 
 import os
-import pwd
 import shutil
 import sys
 from pathlib import Path
@@ -49,9 +48,11 @@ def _data_dir(data_dir: Path) -> Check:
 
 def check_rootless() -> list[Check]:
     """Look at what an ordinary user's Podman needs; nothing where this is root, or no Linux."""
-    uid = os.geteuid()
-    if uid == 0 or sys.platform != "linux":
+    if sys.platform != "linux" or os.geteuid() == 0:
         return []
+    import pwd  # noqa: PLC0415 - not on Windows
+
+    uid = os.geteuid()
     try:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:

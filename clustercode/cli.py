@@ -36,10 +36,10 @@ def cli() -> None:
     """Run dev containers (DevBoxes) on this machine for a ClusterCode orchestrator.
 
     \b
-    clustercode login      who you are
-    clustercode worker     connects this machine; it chooses a tenant on the first run
-    clustercode status     what the worker that runs here is doing
-    clustercode doctor     what this machine lacks, and how to mend it
+    clustercode login      says who you are
+    clustercode worker     connects this machine; the first run asks for whom
+    clustercode status     shows what the worker that runs here is doing
+    clustercode doctor     finds what this machine lacks, and how to mend it
 
     To try it without an account: clustercode demo
     """

@@ -40,9 +40,10 @@ def list_(**flags: Any) -> None:  # noqa: ANN401 - click's
 @config_file
 @click.argument("name")
 def get(name: str, **flags: Any) -> None:  # noqa: ANN401 - click's
-    """Print the value of one setting; nothing, and exit code 1, where it has none.
+    """Print the value of one setting.
 
-    NAME is that of its variable or its key in a file: WORKER_NAME or name.
+    Where it has none it prints nothing and ends with exit code 1. NAME is that of its variable or its key in a file:
+    WORKER_NAME or name.
     """
     setting = _setting(name)
     configuration = for_worker(given(flags), os.environ, Home())
@@ -79,7 +80,7 @@ def set_(name: str, value: str | None, unset: bool) -> None:
 @config.command()
 @config_file
 def path(**flags: Any) -> None:  # noqa: ANN401 - click's
-    """Print the files that are read, the strongest first, and whether they are there."""
+    """Print the files that are read, the strongest first."""
     for file in for_worker(given(flags), os.environ, Home()).files:
         click.echo(f"{file}{'' if file.exists() else '  (not there)'}")
 

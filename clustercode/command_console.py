@@ -27,9 +27,9 @@ from clustercode.settings import LOG_LEVELS
 @click.option("--log-level", envvar="LOG_LEVEL", default="INFO", type=click.Choice(LOG_LEVELS, case_sensitive=False),
               help="What to log, from all to little.  [LOG_LEVEL; default: INFO]")  # fmt: skip
 def console(port: int, data_dir: Path, log_level: str) -> None:
-    """Run a small orchestrator with a web page, for this machine only.
+    """Run a small orchestrator with a web page.
 
-    It prints the page's address and the command that connects a worker.
+    It is for this machine only, listens on 127.0.0.1, and prints the page's address and the command that connects a worker.
     """
     logs.set_up("console", log_level)
     from console.app import run  # noqa: PLC0415 - a process loads its own part only

@@ -17,9 +17,9 @@ from clustercode import logs, process
 @click.option("--image", default="localhost/devbox:latest",
               help="Image of the first DevBox.  [default: localhost/devbox:latest]")  # fmt: skip
 def demo(check: bool, port: int, image: str) -> None:
-    """Try it all on this machine: console, worker and a first DevBox.
+    """Try it all on this machine.
 
-    Ctrl-C removes everything.
+    It starts console, worker and a first DevBox. Ctrl-C removes everything.
     """
     logs.set_up("demo", "WARNING")
     from clustercode.demo import run  # noqa: PLC0415 - only this command needs it

@@ -1,6 +1,7 @@
 """``clustercode worker``: connects this machine, with all that is configured."""
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -8,6 +9,7 @@ import click
 
 from clustercode import logs, process
 from clustercode.configuration import for_worker
+from clustercode.errors import Unusable
 from clustercode.home import Home
 from clustercode.options import config_file, given, options
 from clustercode.settings import of
@@ -31,8 +33,8 @@ def worker(drain: bool | None, **flags: Any) -> None:  # noqa: ANN401 - click's
     It runs gateway and executor, two processes. DevBoxes go on when the worker stops, and it finds them again.
 
     \b
-    clustercode worker                    your own machine, as logged in
-    clustercode worker --mode fleet       one of a fleet: /etc/clustercode/agent.yaml
+    clustercode worker                 your own machine, as logged in
+    clustercode worker --mode fleet    by /etc/clustercode/agent.yaml
     """
     if drain is None:
         start(given(flags), os.environ)
@@ -44,6 +46,8 @@ def worker(drain: bool | None, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     """Run a worker until it is stopped, and end with its exit code."""
+    if sys.platform == "win32":
+        raise Unusable("The worker's two processes need Unix sockets: on Windows run it inside WSL.")
     home = Home()
     configuration = for_worker(flags, environ, home)
     logs.set_up("worker", configuration.get("logLevel"), configuration.get("logFormat"))

@@ -6,9 +6,10 @@ argument.
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import click
@@ -20,7 +21,6 @@ from clustercode.home import Home
 from clustercode.settings import BY_KEY, BY_VARIABLE, CONFIG_VARIABLE, SETTINGS, Process, Setting
 
 DEFAULT = "default"
-ETC = Path("/etc/clustercode")
 AGENT_FILE = "agent.yaml"
 
 _SECTIONS = (settings.SECURITY.removesuffix("."),)
@@ -65,6 +65,16 @@ class Configuration:
         """Return what one process is handed over; `handed_over` reads it. Nothing secret is in it."""
         mine = {setting.key: self.values[setting.key] for setting in settings.of(process) if not setting.secret}
         return json.dumps({key: (value.value, value.source) for key, value in mine.items()}, default=str)
+
+
+def etc_directory(platform: str, environ: Mapping[str, str]) -> PurePath:
+    """Return where a machine's own files of configuration are. Pure; ``platform`` is ``sys.platform``."""
+    if platform == "win32":
+        return PureWindowsPath(environ.get("PROGRAMDATA") or r"C:\ProgramData") / "clustercode"
+    return PurePosixPath("/etc/clustercode")
+
+
+ETC = Path(etc_directory(sys.platform, os.environ))
 
 
 def for_worker(flags: Mapping[str, Any], environ: Mapping[str, str], home: Home, etc: Path = ETC) -> Configuration:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.types import OptionHelpExtra
 
 from clustercode.settings import CONFIG_VARIABLE, SETTINGS, Setting
 
@@ -45,19 +46,31 @@ def given(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
+class _Option(click.Option):
+    """An option whose help says no more than its text: that names variable and default already."""
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:  # noqa: ARG002 - click's
+        return {}
+
+
 def _option(setting: Setting) -> Callable[[_F], _F]:
     notes = [setting.variable] if setting.variable else []
     if setting.default not in (None, (), False, True):
-        notes.append(f"default: {setting.default}")
+        notes.append(f"default: {_plain(setting.default)}")
     return click.option(
         *setting.flags,
         setting.field,
+        cls=_Option,
         type=setting.kind,
         default=None,
         show_default=False,
         metavar=_metavar(setting),
         help=f"{setting.help}  [{'; '.join(notes)}]",
     )
+
+
+def _plain(default: object) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _metavar(setting: Setting) -> str | None:

@@ -47,8 +47,8 @@ class WorkerPlan:
 
     @property
     def runs_engine(self) -> bool:
-        """Whether the supervisor runs Podman's service: as root, unless an engine's socket is named."""
-        return os.geteuid() == 0 and self.configuration.get("engineSocket") is None
+        """Whether the supervisor runs Podman's service: as root on Linux, unless an engine's socket is named."""
+        return os.geteuid() == 0 and sys.platform == "linux" and self.configuration.get("engineSocket") is None
 
 
 class _Ended(Exception):

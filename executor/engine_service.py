@@ -7,11 +7,13 @@ import asyncio
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from executor.engine_places import candidate_sockets, install_advice, may_start_service, start_advice
 from protos.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -23,30 +25,12 @@ _STOP_TIMEOUT_S = 5.0
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
-def candidate_sockets(runtime: Literal["podman", "docker"] | None, environ: Mapping[str, str], uid: int) -> list[Path]:
-    """Return where the engine's socket may be, best first. Pure.
-
-    ``DOCKER_HOST`` counts unless another engine than Docker's API is asked for by name; only Unix sockets do.
-    """
-    found = []
-    docker_host = environ.get("DOCKER_HOST", "")
-    if docker_host.startswith("unix://"):
-        found.append(Path(docker_host.removeprefix("unix://")))
-    if runtime in (None, "podman"):
-        if uid != 0:
-            found.append(Path(environ.get("XDG_RUNTIME_DIR", f"/run/user/{uid}")) / "podman/podman.sock")
-        found.append(Path("/run/podman/podman.sock"))
-    if runtime == "docker":
-        found += [Path("/run/docker.sock"), Path("/var/run/docker.sock")]
-    return found
-
-
 async def detected_engines(podman_path: str, environ: Mapping[str, str], uid: int) -> list[str]:
     """Return which engines this machine has: a program that can be started, or a socket that answers."""
     engines = []
-    if shutil.which(podman_path) or await first_live(candidate_sockets("podman", environ, uid)):
+    if shutil.which(podman_path) or await first_live(candidate_sockets("podman", environ, uid, sys.platform)):
         engines.append("podman")
-    if await first_live(candidate_sockets("docker", {}, uid)):
+    if await first_live(candidate_sockets("docker", {"HOME": environ.get("HOME", "")}, uid, sys.platform)):
         engines.append("docker")
     return engines
 
@@ -88,7 +72,8 @@ class EngineService:
         self._starts = starts
         self._own = directory / "podman.sock"
         # Our own service's socket counts too: the supervisor may run that service, or an earlier executor did.
-        self._places = [fixed] if fixed else [*candidate_sockets(runtime, self._environ, os.getuid()), self._own]
+        candidates = candidate_sockets(runtime, self._environ, os.getuid(), sys.platform)
+        self._places = [fixed] if fixed else [*candidates, self._own]
         self._socket: Path | None = None
         self._reason = "The container engine is not ready yet."
         self._ready = asyncio.Event()
@@ -130,18 +115,21 @@ class EngineService:
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1] if failures else 0)
 
     def _may_start(self) -> bool:
-        return self._starts and self._fixed is None and self._runtime != "docker"
+        return self._starts and self._fixed is None and may_start_service(self._runtime, sys.platform)
 
     def _advice(self) -> str:
         if self._fixed is not None:
             return f"No container engine answers on {self._fixed}: start it, or correct ENGINE_SOCKET."
         if self._runtime == "docker":
-            return "Docker does not answer on its socket: start the Docker daemon, or use Podman."
-        if not self._starts and shutil.which(self._podman_path):
+            return f"Docker does not answer on its socket. {start_advice('docker', sys.platform)}; or use Podman."
+        installed = shutil.which(self._podman_path) is not None
+        if installed and not may_start_service(self._runtime, sys.platform):
+            return f"Podman does not answer on its socket. {start_advice('podman', sys.platform)}."
+        if installed and not self._starts:
             return "The container engine has not opened its socket yet; whoever starts it may still be at it."
         return (
             f"There is no container engine: {self._podman_path!r} is not installed and no engine's socket answers. "
-            "Install Podman (for example: apt-get install podman)."
+            f"{install_advice(sys.platform)}."
         )
 
     def _set(self, path: Path) -> None:

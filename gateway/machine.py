@@ -12,9 +12,7 @@ class Machine:
     """Figures of this machine. CPU usage is the mean since it was last asked for."""
 
     def __init__(self) -> None:
-        self.platform: Platform = (
-            "darwin" if sys.platform == "darwin" else "windows" if sys.platform == "win32" else "linux"
-        )
+        self.platform: Platform = platform_name(sys.platform)
         self.cpu_count: int = psutil.cpu_count() or 1
         self.memory_total: int = psutil.virtual_memory().total
         psutil.cpu_percent(interval=None)  # The first call only starts the interval.
@@ -26,3 +24,8 @@ class Machine:
     def memory_free(self) -> int:
         """Return the bytes that programs can still get without swapping."""
         return psutil.virtual_memory().available
+
+
+def platform_name(platform: str) -> Platform:
+    """Return the protocol's name of a ``sys.platform``. Pure."""
+    return {"darwin": "darwin", "win32": "windows", "cygwin": "windows"}.get(platform, "linux")  # type: ignore[return-value]

@@ -33,6 +33,7 @@ ONLY_IN = {
 }
 PURE = {
     "executor/domains.py",
+    "executor/engine_places.py",
     "executor/policy.py",
     "executor/requests.py",
     "executor/scrollback.py",
