@@ -44,7 +44,7 @@ async def _auth(configuration: Configuration, home: Home, web: str, *, can_ask: 
         sentence = error.message.partition(". ")[0]
         return [Check("auth", "fail", sentence[0].lower() + sentence[1:], _LOG_IN), _registration(configuration, None)]
     credentials = home.credentials() if configuration.get("mode") == "byom" else None
-    who = f"logged in as {credentials.email}" if credentials and credentials.email else "there is a token"
+    who = f"logged in as {credentials.email}" if credentials and credentials.email else "logged in with a token"
     if not can_ask:
         return [
             Check("auth", "warn", f"{who}; the orchestrator cannot be asked now"),

@@ -29,7 +29,8 @@ from clustercode.settings import LOG_LEVELS
 def console(port: int, data_dir: Path, log_level: str) -> None:
     """Run a small orchestrator with a web page.
 
-    It is for this machine only, listens on 127.0.0.1, and prints the page's address and the command that connects a worker.
+    It is for this machine only and listens on 127.0.0.1. It prints the page's address and the command that connects a
+    worker.
     """
     logs.set_up("console", log_level)
     from console.app import run  # noqa: PLC0415 - a process loads its own part only

@@ -36,10 +36,12 @@ def devboxes() -> None:
 @_where
 def list_(**flags: Any) -> None:  # noqa: ANN401 - click's
     """List all DevBoxes of this worker, whoever owns them."""
+    boxes = _operator(flags).devboxes()
+    if not boxes:
+        click.echo("There are no DevBoxes on this worker.", err=True)
+        return
     rows = [("ID", "NAME", "TENANT", "STATE", "PROFILE", "IMAGE")]
-    rows += [
-        (box.id, box.name, box.tenant_id, _state(box), _profile(box), box.image) for box in _operator(flags).devboxes()
-    ]
+    rows += [(box.id, box.name, box.tenant_id, _state(box), _profile(box), box.image) for box in boxes]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         click.echo("  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5])))

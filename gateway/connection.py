@@ -91,7 +91,7 @@ async def dial(config: GatewayConfig, token: str) -> "Connection":
         raise DialError(f"TLS: {error.reason or error}", "tls") from None
     except (OSError, EOFError, ValueError, ImportError) as error:
         # ImportError: a SOCKS proxy without the library for it; ValueError: a proxy address that makes no sense.
-        raise DialError(str(error) or type(error).__name__) from None
+        raise DialError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
     return Connection(ws, config.window_bytes)
 
 
