@@ -1,5 +1,6 @@
-"""The command line: ``clustercode worker gateway executor console demo``. Imports everyone; nobody imports it.
+"""The command line. Imports everyone; nobody imports it.
 
-``cli`` reads flags and environment, once. ``supervisor`` runs gateway and executor as two processes. ``demo`` puts
-console, worker and a first DevBox together.
+``cli`` assembles one file for each command (``command_worker`` and so on). ``settings`` is the table of all settings,
+``configuration`` finds their values, ``home`` keeps the files of ``~/.clustercode``. ``supervisor`` runs gateway and
+executor as two processes and hands each its part. ``worker_agent`` is what the public CLI starts in the Go agent's place.
 """

@@ -14,6 +14,9 @@ _SUBJECTS = ("session_id", "devbox_id", "upload_id", "image", "name", "request_i
 _READS = frozenset(
     (
         "GetStatus",
+        "ReportGateway",
+        "ShowWorker",
+        "ListAllDevBoxes",
         "ListDevBoxes",
         "ListSessions",
         "ListImages",
