@@ -6,7 +6,7 @@ WITH_ENGINE = . ./.cache/engine.env &&
 # The folders of tests that exist, in the order in which a failure tells most.
 TESTS = $(wildcard tests/unit tests/integration tests/containers)
 
-.PHONY: help demo test test-long check images engine venv web browser protos constraints bench clean
+.PHONY: help demo test test-long check images engine venv web browser services protos constraints bench clean
 
 help: ## Show this
 	@echo "ClusterCode worker agent. Start with 'make demo'; before a commit, 'make test'."
@@ -15,7 +15,7 @@ help: ## Show this
 demo: engine images venv web ## A DevBox with a terminal in your browser, on this machine alone (CHECK=1: try it and stop)
 	@$(WITH_ENGINE) exec .venv/bin/clustercode demo $(if $(CHECK),--check)
 
-test: check engine images browser ## All checks and all tests, with real processes, a real engine and a real browser
+test: check engine images browser services ## All checks and all tests, with real processes, a real engine and a real browser
 	@$(WITH_ENGINE) .venv/bin/pytest $(TESTS)
 
 test-long: engine images browser venv web ## The tests that take long: endurance, load, many restarts
@@ -45,6 +45,9 @@ web: ## The terminal page's packages
 
 browser: # what the page's tests drive
 	@command -v chromium >/dev/null || scripts/packages "to drive a real browser (about 20 seconds, 90 MB)" chromium fonts-dejavu-core
+
+services: # what checks the units in deploy/systemd; nothing of it runs
+	@command -v systemd-analyze >/dev/null || scripts/packages "to check the systemd units (a few seconds, 3 MB)" systemd
 
 protos: venv ## Generate stubs and docs/protocol from the contract in protos/
 	@scripts/protos

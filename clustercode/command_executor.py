@@ -8,6 +8,7 @@ import click
 
 from clustercode import logs, process
 from clustercode.configuration import for_process, handed_over
+from clustercode.notify import ServiceManager
 from clustercode.options import config_file, given, options
 from clustercode.settings import of
 
@@ -33,4 +34,5 @@ def executor(from_supervisor: bool, **flags: Any) -> None:  # noqa: ANN401 - cli
     from clustercode.models import executor_config  # noqa: PLC0415 - after the line above
     from executor.app import run  # noqa: PLC0415 - a process loads its own part only
 
-    process.run(run(executor_config(configuration)))
+    manager = ServiceManager()
+    process.run(run(executor_config(configuration), manager.ready), manager)

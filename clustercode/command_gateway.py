@@ -8,6 +8,7 @@ import click
 
 from clustercode import logs, process
 from clustercode.configuration import for_process, handed_over
+from clustercode.notify import ServiceManager
 from clustercode.options import config_file, given, options
 from clustercode.settings import of
 
@@ -33,4 +34,5 @@ def gateway(from_supervisor: bool, **flags: Any) -> None:  # noqa: ANN401 - clic
     from clustercode.models import gateway_config  # noqa: PLC0415 - after the line above
     from gateway.app import run  # noqa: PLC0415 - a process loads its own part only
 
-    process.run(run(gateway_config(configuration, os.environ)))
+    manager = ServiceManager()
+    process.run(run(gateway_config(configuration, os.environ), ready=manager.ready), manager)

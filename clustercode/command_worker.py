@@ -11,6 +11,7 @@ from clustercode import logs, process
 from clustercode.configuration import for_worker
 from clustercode.errors import Unusable
 from clustercode.home import Home
+from clustercode.notify import ServiceManager
 from clustercode.options import config_file, given, options
 from clustercode.settings import of
 
@@ -25,8 +26,12 @@ _KEYS = [setting.key for setting in of("worker")]
     default=None,
     help="Have the worker that runs here take no new DevBoxes, and wait until it has none; or end that.",
 )
+@click.option(
+    "--install", "service", flag_value="install", help="Make it a service of this machine, after showing how."
+)
+@click.option("--uninstall", "service", flag_value="uninstall", help="Undo that; asks whether DevBoxes go too.")
 @click.option("-v", "--verbose", is_flag=True, help="The same as --log-level DEBUG.")
-def worker(drain: bool | None, **flags: Any) -> None:  # noqa: ANN401 - click's
+def worker(drain: bool | None, service: str | None, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Connect this machine to its orchestrator.
 
     Log in first ('clustercode login'): the first run then asks for whom this machine should work, and remembers it.
@@ -36,12 +41,22 @@ def worker(drain: bool | None, **flags: Any) -> None:  # noqa: ANN401 - click's
     clustercode worker                 your own machine, as logged in
     clustercode worker --mode fleet    by /etc/clustercode/agent.yaml
     """
-    if drain is None:
-        start(given(flags), os.environ)
+    flags = given(flags)
+    if drain is None and service is None:
+        start(flags, os.environ)
     from clustercode import drain as draining  # noqa: PLC0415 - gRPC takes a while to load
+    from clustercode import install as installing  # noqa: PLC0415 - the same
 
-    data_dir = for_worker(given(flags), os.environ, Home()).get("dataDir")
-    (draining.drain if drain else draining.end_drain)(data_dir)
+    configuration = for_worker(flags, os.environ, Home())
+    if service is None:
+        (draining.drain if drain else draining.end_drain)(configuration.get("dataDir"))
+    elif flags.keys() - {"mode", "config"}:
+        raise click.UsageError(
+            "A service takes no flags: keep settings with 'clustercode config set', then install it."
+        )
+    else:
+        act = installing.install if service == "install" else installing.uninstall
+        act(configuration, root=hasattr(os, "geteuid") and os.geteuid() == 0)
 
 
 def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
@@ -57,6 +72,7 @@ def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
 
     complete = registration.complete(configuration, home)
     registration.token(complete)  # said now, once, rather than after everything else has started
+    manager = ServiceManager()
     plan = WorkerPlan(complete, lambda: registration.token(for_worker(flags, environ, home)))
     with held(complete.get("dataDir")):
-        process.run(supervise(plan))
+        process.run(supervise(plan, manager.ready), manager)

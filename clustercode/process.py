@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
+from clustercode.notify import ServiceManager
+
 
 def quicken_grpc() -> None:
     """Have gRPC wait for its sockets in our thread instead of handing each event through two of its own.
@@ -16,8 +18,8 @@ def quicken_grpc() -> None:
     os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 
-def run(program: Coroutine[Any, Any, object]) -> NoReturn:
-    """Run a process on the fastest loop there is and end with its exit code."""
+def run(program: Coroutine[Any, Any, object], manager: ServiceManager | None = None) -> NoReturn:
+    """Run a process on the fastest loop there is, watched by who manages the service, and end with its exit code."""
     try:
         import uvloop  # noqa: PLC0415 - not on Windows
     except ImportError:
@@ -25,5 +27,10 @@ def run(program: Coroutine[Any, Any, object]) -> NoReturn:
     else:
         loop_factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        result = runner.run(program)
+        result = runner.run(_watched(program, manager) if manager else program)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+async def _watched(program: Coroutine[Any, Any, object], manager: ServiceManager) -> object:
+    manager.watch()
+    return await program

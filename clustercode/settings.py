@@ -75,6 +75,23 @@ class _Tenants(click.ParamType[Mapping[str, Any]]):
         return dict.fromkeys(_Names().convert(value, param, ctx))
 
 
+class _User(click.ParamType[int]):
+    """The id of a user of this machine; a name stands for it."""
+
+    name = "user"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        text = str(value)
+        if text.isdecimal():
+            return int(text)
+        try:
+            import pwd  # noqa: PLC0415 - not on Windows
+
+            return pwd.getpwnam(text).pw_uid
+        except (ImportError, KeyError):
+            self.fail(f"there is no user {text!r} on this machine.", param, ctx)
+
+
 class _File(click.Path):
     """A path; ``~`` is the home directory."""
 
@@ -140,7 +157,7 @@ SETTINGS = (
     Setting("executorSocket", "EXECUTOR_SOCKET", ("--executor-socket",),
             "The executor's socket: rpc/executor.sock in its data directory.", ("gateway",), _FILE),
     Setting("executorUid", "EXECUTOR_UID", ("--executor-uid",),
-            "User id of the executor, where that is another user than ours.", ("gateway",), click.IntRange(min=0)),
+            "The executor's user, id or name, where that is another one than ours.", ("gateway",), _User()),
     Setting("dataDir", "DATA_DIR", ("--data-dir",), "The one directory that the worker uses.",
             ("executor", "worker", "command"), _FILE, "~/.clustercode/data"),
     Setting("runtime", "CONTAINER_RUNTIME", ("--runtime",),

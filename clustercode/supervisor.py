@@ -59,11 +59,13 @@ class _Ended(Exception):
         self.code = code
 
 
-async def supervise(plan: WorkerPlan) -> int:
+async def supervise(plan: WorkerPlan, ready: Callable[[], None]) -> int:
     """Run the worker until SIGTERM or SIGINT, or until it cannot go on; returns the exit code.
 
     The gateway is stopped before the executor, so that answers of work that is just ending still go out. A second
     signal ends all at once. Where work was cut short the exit code is 5.
+
+    ``ready`` is called when both are on their way.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,6 +86,7 @@ async def supervise(plan: WorkerPlan) -> int:
                     podman_path=configuration.get("podmanPath"),
                 )
                 keeping.append(group.create_task(engine.run(), name="engine-service"))
+            ready()
             await stop.wait()
             log.info("stopping; DevBoxes go on")
             stop.clear()

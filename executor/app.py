@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 
@@ -57,19 +58,19 @@ class ExitCode(IntEnum):
     """Asked to stop, and work was still running at the deadline."""
 
 
-async def run(config: ExecutorConfig) -> ExitCode:
-    """Serve until SIGTERM or SIGINT; a second one ends at once."""
+async def run(config: ExecutorConfig, ready: Callable[[], None] = lambda: None) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; a second one ends at once. ``ready`` is called when it serves."""
     redact_logs()
     try:
         data_dir = DataDir(config.data_dir)
         with data_dir.locked():
-            return await _serve(config, data_dir)
+            return await _serve(config, data_dir, ready)
     except FailedPrecondition as refusal:
         log.error("%s", refusal.message)  # noqa: TRY400 - a sentence, not a traceback
         return ExitCode.UNUSABLE
 
 
-async def _serve(config: ExecutorConfig, data_dir: DataDir) -> ExitCode:
+async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], None]) -> ExitCode:
     stop = _stop_on_signals()
     engine_service = EngineService(
         directory=data_dir.engine,
@@ -145,6 +146,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir) -> ExitCode:
                 rpc_operator.serve(service, data_dir, AuditInterceptor(audit, "owner")), name="operator"
             )
             await _say(healthy, health_pb2.HealthCheckResponse.SERVING)
+            ready()
             log.info("executor serves tenants %s, floor %s", ", ".join(config.tenants), config.security_floor.label)
 
             await stop.wait()

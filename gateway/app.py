@@ -6,7 +6,7 @@ import itertools
 import logging
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from websockets.exceptions import ConnectionClosed
@@ -50,11 +50,14 @@ FINISH_S = 2.0
 """For closing what is left after the drain."""
 
 
-async def run(config: GatewayConfig, clock: Clock | None = None) -> int:
-    """Run the gateway until a signal or until it cannot go on; returns an `ExitCode`."""
+async def run(config: GatewayConfig, clock: Clock | None = None, ready: Callable[[], None] = lambda: None) -> int:
+    """Run the gateway until a signal or until it cannot go on; returns an `ExitCode`.
+
+    ``ready`` is called when it begins to dial: an orchestrator that is away is no failed start.
+    """
     error: BaseException
     try:
-        return await _run(config, clock or LoopClock())
+        return await _run(config, clock or LoopClock(), ready)
     except (GatewayError, ExecutorUntrusted) as alone:
         error = alone
     except BaseExceptionGroup as group:
@@ -74,14 +77,14 @@ async def run(config: GatewayConfig, clock: Clock | None = None) -> int:
             return ExitCode.MISCONFIGURED
 
 
-async def _run(config: GatewayConfig, clock: Clock) -> ExitCode:
+async def _run(config: GatewayConfig, clock: Clock, ready: Callable[[], None]) -> ExitCode:
     token = Token(config.token_file)
     code = ExitCode.CLEAN
     async with ExecutorClient(config.executor_socket, config.executor_uid) as executor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 gateway = Gateway(config, token, executor, tasks, clock)
-                serving = tasks.create_task(gateway.stay_connected(), name="connection")
+                serving = tasks.create_task(gateway.stay_connected(ready), name="connection")
                 tasks.create_task(gateway.forward_events(), name="events")
                 tasks.create_task(gateway.tell_of_itself(), name="self report")
                 with _signals() as (stop, stop_now):
@@ -143,13 +146,14 @@ class Gateway:
         self._in_flight = InFlight()
         self.dispatch = Dispatch(tasks, Commands(executor), self._uplink, self._in_flight, config.tenant_id)
 
-    async def stay_connected(self) -> None:
+    async def stay_connected(self, ready: Callable[[], None]) -> None:
         """Dial, serve, wait, again. Returns only by cancellation.
 
         Raises `TokenRefused`, `Replaced` and `ExecutorUntrusted`.
         """
         self._executor.check_socket()
         await self._status.refresh(EXECUTOR_START_S)
+        ready()
         backoff = Backoff()
         while True:
             ending = await self._attempt()
