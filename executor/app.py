@@ -19,6 +19,7 @@ from executor.build_context import BuildContexts
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
 from executor.devboxes import DevBox, DevBoxes
+from executor.disk_watch import DiskWatch
 from executor.displays import Displays
 from executor.engine import Engine
 from executor.engine_service import EngineService
@@ -27,6 +28,7 @@ from executor.images import Images
 from executor.ledger import Ledger
 from executor.policy import Profile, check_floor
 from executor.processes import reap_leftovers
+from executor.quotas import check_count
 from executor.redaction import redact_logs
 from executor.requests import StopDevBox
 from executor.rpc import Parts, RequestIds
@@ -99,15 +101,32 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
         async with asyncio.TaskGroup() as tasks:
             secret_env = SecretEnv(engine, data_dir)
+
+            def check_sessions(tenant: str) -> None:
+                disk.check(tenant)
+                quota = config.tenants[tenant].quotas.sessions
+                check_count("terminals and displays", quota, sessions.count(tenant) + displays.count(tenant))
+
             ledger = Ledger(tasks, asyncio.get_running_loop().time)
             sessions = Sessions(
-                engine, devboxes, secret_env, ledger, tasks, tenants=tuple(config.tenants), limits=config.terminals
+                engine,
+                devboxes,
+                secret_env,
+                ledger,
+                tasks,
+                tenants=tuple(config.tenants),
+                limits=config.terminals,
+                check_quota=check_sessions,
             )
-            displays = Displays(engine, devboxes, secret_env, tasks, limits=config.displays)
+            displays = Displays(engine, devboxes, secret_env, tasks, limits=config.displays, check_quota=check_sessions)
             setups = Setups(engine, devboxes, secret_env)
             events = Events(engine, devboxes, config.events)
             watching = life.create_task(events.run(), name="events")
-            backgrounds = Backgrounds(engine, devboxes, secret_env, tasks, install=data_dir.install)
+            disk = DiskWatch(engine, devboxes, config, audit, events.tell)
+            measuring = life.create_task(disk.run(), name="disk")
+            backgrounds = Backgrounds(
+                engine, devboxes, secret_env, tasks, install=data_dir.install, tenants=config.tenants
+            )
             images = Images(engine, devboxes, data_dir.install)
             contexts = BuildContexts(data_dir.contexts, config.builds)
             builds = Builds(
@@ -136,6 +155,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
                 builds,
                 backgrounds,
                 events,
+                disk,
             )
             service = ExecutorService(parts)
             healthy = health.aio.HealthServicer()
@@ -153,17 +173,22 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
             log.info("stopping: no new work; DevBoxes go on")
             service.draining = True
             await _say(healthy, health_pb2.HealthCheckResponse.NOT_SERVING)
-            sessions.close_all()
-            displays.close_all()
-            backgrounds.close()
-            events.close()
+            _let_go(parts)
             whole = await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
-        for task in (serving_owner, adopting, housekeeping, watching, learning, finding):
+        for task in (serving_owner, measuring, adopting, housekeeping, watching, learning, finding):
             task.cancel()
     await engine.aclose()
     audit.close()
     return ExitCode.OK if whole else ExitCode.CUT_SHORT
+
+
+def _let_go(parts: Parts) -> None:
+    """Let those go who look on: terminals, displays, watchers."""
+    parts.sessions.close_all()
+    parts.displays.close_all()
+    parts.backgrounds.close()
+    parts.events.close()
 
 
 def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:

@@ -15,16 +15,18 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from executor.background_start import Launch, Launched, launch
+from executor.config import TenantPolicy
 from executor.devboxes import STATE, DevBox, DevBoxes
 from executor.engine import Engine
 from executor.exec_command import ExecResult, run_command
+from executor.quotas import check_count
 from executor.requests import USER_PATTERN, CaptureBackground, ExecDevBox, KillBackground, StartBackground
 from executor.secret_env import SecretEnv
 from protos.errors import (
@@ -100,12 +102,20 @@ class Backgrounds:
     """The background commands of all DevBoxes. Holds no truth about them, only what spares looking in vain."""
 
     def __init__(
-        self, engine: Engine, devboxes: DevBoxes, secret_env: SecretEnv, tasks: asyncio.TaskGroup, *, install: str
+        self,
+        engine: Engine,
+        devboxes: DevBoxes,
+        secret_env: SecretEnv,
+        tasks: asyncio.TaskGroup,
+        *,
+        install: str,
+        tenants: Mapping[str, TenantPolicy],
     ) -> None:
         self._engine = engine
         self._devboxes = devboxes
         self._secret_env = secret_env
         self._install = install
+        self._policies = tenants
         self._tasks = tasks
         self._waiting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._places = asyncio.Semaphore(_LOOKS_AT_ONCE)
@@ -119,6 +129,7 @@ class Backgrounds:
         """Start a command; returns its id. The same request, even to another executor, starts it once."""
         box = await self._box(request.tenant, request.devbox_id)
         background_id = self._id_of(request)
+        await self._check_quota(request.tenant, background_id)
         asked = Launch(
             background_id=background_id,
             argv=(*await self._secret_env.prefix(box, request.env), *request.argv),
@@ -215,6 +226,16 @@ class Backgrounds:
             if look.done() and not look.cancelled() and (commands := look.result()) is not None:
                 found[devbox_id] = commands
         return found
+
+    async def _check_quota(self, tenant: str, background_id: str) -> None:
+        """Raise `ResourceExhausted` where the tenant has as many that run as it may; what was started is no news."""
+        quota = self._policies[tenant].quotas.backgrounds
+        if quota is None:
+            return
+        boxes = await self._devboxes.list_boxes(tenant)
+        commands = [command for box in (await self.of(boxes)).values() for command in box]
+        if background_id not in {command.id for command in commands}:
+            check_count("background commands", quota, sum(command.running for command in commands))
 
     def close(self) -> None:
         """Stop looking: nobody is told any more."""

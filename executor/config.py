@@ -161,6 +161,8 @@ class ExecutorConfig(BaseModel):
     displays: DisplayLimits = DisplayLimits()
     builds: BuildLimits = BuildLimits()
     events: EventLimits = EventLimits()
+    disk_check_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often what DevBoxes hold on disk is measured, where a tenant has a quota of it."""
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     """How long work in flight may go on after a request to stop."""
 

@@ -31,6 +31,7 @@ from executor.policy import (
     check_privileged,
     check_tenant,
 )
+from executor.quotas import check_count, check_running
 from executor.requests import CreateDevBox, RemoveDevBox, StartDevBox, StopDevBox
 from executor.watchlist import Sighting, Watchlist
 from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal, Unavailable
@@ -42,6 +43,7 @@ WORKSPACE = "/workspace"
 STATE = "/var/lib/clustercode"
 LIMIT_NAMES = frozenset(("memory", "cpus", "pids"))
 _REMEMBERED = 1000
+_IN_USE = ("running", "paused")
 _INSPECTS_AT_ONCE = 8
 _TICK_S = 0.25
 
@@ -113,6 +115,8 @@ class DevBoxes:
         self._config = config
         self._tenants = config.tenants
         self._floor = config.security_floor
+        # Those that are being started count as running.
+        self._starting: set[str] = set()
         # Between looking whether a name is taken and taking it, nobody else may look.
         self._naming = asyncio.Lock()
         # A removed DevBox may be removed again: the answer is kept for the last thousand.
@@ -141,19 +145,25 @@ class DevBoxes:
         )
         spec = hashlib.sha256(request.spec_json().encode()).hexdigest()
         # Looked at twice: before a long pull, and again under the lock.
-        if await self._same_name(request, spec) is None:
+        if await self._same_name(request, options, spec) is None:
             self._check_takes_new()
         await self._ensure_image(request.tenant, request.image, on_progress)
         async with self._naming:
-            existing = await self._same_name(request, spec)
+            existing = await self._same_name(request, options, spec)
             if existing is None:
                 self._check_takes_new()
                 await on_progress(f"Creating {request.name}", None)
                 existing = await self._create(request, options, spec)
-        if existing.state == "created" and not request.stopped:
+            will_start = existing.state == "created" and not request.stopped
+            if will_start:
+                self._starting.add(existing.id)
+        if not will_start:
+            return existing
+        try:
             await on_progress(f"Starting {request.name}", None)
-            existing = await self._first_start(existing)
-        return existing
+            return await self._first_start(existing)
+        finally:
+            self._starting.discard(existing.id)
 
     def _check_takes_new(self) -> None:
         if self._data_dir.draining:
@@ -169,9 +179,15 @@ class DevBoxes:
         if box.state == "paused":
             raise FailedPrecondition(f"{box.name} was paused on the machine itself; its operator must unpause it.")
         check_floor(box.profile, self._floor)
-        self.watchlist.starting(box.id)
-        await self._engine.start(box.container)
-        return await self._proven(await self.get(request.tenant, request.devbox_id))
+        async with self._naming:
+            self._check_running(box.tenant, await self._all(), box.promised.limits, but=box.id)
+            self._starting.add(box.id)
+        try:
+            self.watchlist.starting(box.id)
+            await self._engine.start(box.container)
+            return await self._proven(await self.get(request.tenant, request.devbox_id))
+        finally:
+            self._starting.discard(box.id)
 
     async def stop(self, request: StopDevBox) -> DevBox:
         """Stop a DevBox; one that is stopped stays as it is."""
@@ -316,8 +332,17 @@ class DevBoxes:
         boxes = [box for task in looks if (box := task.result()) is not None]
         return sorted(boxes, key=lambda box: box.created_at)
 
-    async def _same_name(self, request: CreateDevBox, spec: str) -> DevBox | None:
-        """Return the DevBox that has the name and the spec, None if the name is free; raises if it is taken."""
+    def _check_running(self, tenant: str, boxes: list[DevBox], new: Limits, but: str = "") -> None:
+        """Raise `ResourceExhausted` where a DevBox may not run beside the others of its tenant."""
+        running = [
+            box.promised.limits
+            for box in boxes
+            if box.tenant == tenant and box.id != but and (box.state in _IN_USE or box.id in self._starting)
+        ]
+        check_running(self._tenants[tenant].quotas, running, new)
+
+    async def _same_name(self, request: CreateDevBox, options: BoxOptions, spec: str) -> DevBox | None:
+        """Return the DevBox that has the name and the spec, None if the name is free and there may be one more."""
         others = await self._all()
         if not self._config.open_beside_others:
             rootful = not (await self._engine.learn()).rootless
@@ -331,6 +356,10 @@ class DevBoxes:
                     f"There is a DevBox {request.name} with another specification ({box.id}): "
                     "choose another name, or remove that one."
                 )
+        own = sum(box.tenant == request.tenant for box in others)
+        check_count("DevBoxes", self._tenants[request.tenant].quotas.devboxes, own)
+        if not request.stopped:
+            self._check_running(request.tenant, others, options.limits)
         return None
 
     async def _ensure_image(self, tenant: str, image: str, on_progress: OnProgress) -> None:

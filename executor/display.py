@@ -40,8 +40,9 @@ class DisplayViewer:
     Whoever owns the RPC calls `next` in turn, and `write` in turn; there is one caller of each.
     """
 
-    def __init__(self, *, session_id: str, devbox_id: str, window_bytes: int) -> None:
+    def __init__(self, *, session_id: str, tenant: str, devbox_id: str, window_bytes: int) -> None:
         self.session_id = session_id
+        self.tenant = tenant
         self.devbox_id = devbox_id
         self.ended_event = asyncio.Event()
         self._window_bytes = window_bytes

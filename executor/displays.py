@@ -8,6 +8,7 @@ the box, an exec whose standard streams are an RFB connection, and ends with the
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from executor.config import DisplayLimits
@@ -45,16 +46,22 @@ class Displays:
         tasks: asyncio.TaskGroup,
         *,
         limits: DisplayLimits,
+        check_quota: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._devboxes = devboxes
         self._secret_env = secret_env
         self._tasks = tasks
         self._limits = limits
+        self._check_quota = check_quota
         self._leaving: dict[DisplayViewer, asyncio.Event] = {}
 
     def __len__(self) -> int:
         return len(self._leaving)
+
+    def count(self, tenant: str) -> int:
+        """Return how many viewers a tenant has."""
+        return sum(viewer.tenant == tenant for viewer in self._leaving)
 
     async def open(self, request: OpenDisplay) -> DisplayViewer:
         """Connect a viewer to a DevBox's display, starting the display first where it does not run.
@@ -70,8 +77,10 @@ class Displays:
             raise ResourceExhausted(
                 f"At most {self._limits.max_viewers} viewers look at displays of this worker: close some."
             )
+        self._check_quota(request.tenant)
         viewer = DisplayViewer(
             session_id=f"d-{secrets.token_hex(8)}",
+            tenant=request.tenant,
             devbox_id=box.id,
             window_bytes=request.window_bytes or self._limits.window_bytes,
         )

@@ -29,6 +29,7 @@ CALL_TIMEOUT_S = 30.0
 _NO_CONNECTION = 900
 """What aiodocker gives as status when it cannot connect."""
 PULL_TIMEOUT_S = 3600.0
+_DISK_USAGE_TIMEOUT_S = 300.0
 _MAX_ENGINE_LINE_BYTES = 4 * 1024 * 1024
 _NOT_CONNECTED = 900
 """What aiodocker makes of a connection that nobody takes."""
@@ -163,6 +164,18 @@ class Engine:
         }
         async with self._call(60.0) as docker:
             await docker.containers.create(config, name=name)
+
+    async def disk_usage(self) -> dict[str, int]:
+        """Return what each container (beyond its image) and each volume holds, in bytes by name. May take long."""
+        used = await self.ask("GET", "system/df", timeout_s=_DISK_USAGE_TIMEOUT_S)
+        sizes = {
+            name.removeprefix("/"): int(container.get("SizeRw") or 0)
+            for container in used.get("Containers") or ()
+            for name in container.get("Names") or ()
+        }
+        for volume in used.get("Volumes") or ():
+            sizes[volume["Name"]] = max(0, int((volume.get("UsageData") or {}).get("Size") or 0))  # -1: not known
+        return sizes
 
     async def start(self, name: str) -> None:
         """Start a container. One that runs stays as it is."""

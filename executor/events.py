@@ -135,6 +135,10 @@ class Events:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
-            log.info("DevBox %s: %s: %s", event.devbox_id, event.kind, event.detail)
-            for watcher in self._watchers or [self._missed]:
-                watcher.put(event)
+            self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        """Tell those who watch of something that others found."""
+        log.info("DevBox %s: %s: %s", event.devbox_id, event.kind, event.detail)
+        for watcher in self._watchers or [self._missed]:
+            watcher.put(event)

@@ -308,6 +308,10 @@ class OpenDisplay(Request):
     window_bytes: Annotated[int, Field(ge=limits.MIN_WINDOW_BYTES, le=limits.MAX_WINDOW_BYTES)] | None = None
 
 
+NEW_WORK = (CreateDevBox, StartDevBox, ExecDevBox, StartBackground, SetupDevBox, BuildImage)
+"""What a tenant that holds too much on disk may not ask for until it holds less."""
+
+
 def refusal_of(error: ValidationError) -> InvalidArgument:
     """Return the refusal that says which field is wrong and how, without its value, which may be a secret."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]

@@ -18,6 +18,7 @@ from executor.build_context import BuildContexts
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
 from executor.devboxes import DevBoxes
+from executor.disk_watch import DiskWatch
 from executor.displays import Displays
 from executor.engine import Engine
 from executor.engine_service import EngineService
@@ -65,6 +66,7 @@ class Parts:
     builds: Builds
     backgrounds: Backgrounds
     events: Events
+    disk: DiskWatch
 
 
 class Rpcs(pb_grpc.ExecutorServiceServicer):
@@ -81,7 +83,13 @@ class Rpcs(pb_grpc.ExecutorServiceServicer):
         if self.draining:
             raise DRAINING
         check_tenant(asked.tenant, self.parts.config.tenants)
-        return self.parts.ledger.begin(asked.tenant, asked.request_id, asked.fingerprint(), job)
+
+        async def within_quota(work: Work[_Answer, _Step]) -> _Answer:
+            if isinstance(asked, requests.NEW_WORK):
+                self.parts.disk.check(asked.tenant)
+            return await job(work)
+
+        return self.parts.ledger.begin(asked.tenant, asked.request_id, asked.fingerprint(), within_quota)
 
     async def once(self, asked: requests.Request, act: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Do what has no progress at most once per request id."""

@@ -10,6 +10,7 @@ _KINDS: dict[Kind, pb.DevBoxEventKind] = {
     "died": pb.DEV_BOX_EVENT_KIND_DIED,
     "oom": pb.DEV_BOX_EVENT_KIND_OOM,
     "removed": pb.DEV_BOX_EVENT_KIND_REMOVED,
+    "over-quota": pb.DEV_BOX_EVENT_KIND_OVER_QUOTA,
 }
 
 

@@ -54,6 +54,7 @@ class ImageRpcs(Rpcs):
                 last=request.last,
             )
             check_tenant(asked.tenant, self.parts.config.tenants)
+            self.parts.disk.check(asked.tenant)
             return pb.UploadContextResponse(offset=await self.parts.contexts.take(asked))
 
     async def BuildImage(  # noqa: N802

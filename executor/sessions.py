@@ -10,6 +10,7 @@ else the session ends, the shell lives on and is found by its name.
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from executor import persistent
@@ -63,6 +64,7 @@ class Sessions:
         *,
         tenants: tuple[str, ...],
         limits: TerminalLimits,
+        check_quota: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._devboxes = devboxes
@@ -71,11 +73,16 @@ class Sessions:
         self._tasks = tasks
         self._tenants = tenants
         self._limits = limits
+        self._check_quota = check_quota
         self._sessions: dict[str, Session] = {}
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def count(self, tenant: str) -> int:
+        """Return how many sessions a tenant has."""
+        return sum(session.terminal.tenant == tenant for session in self._sessions.values())
 
     def terminals(self) -> list[Terminal]:
         """Return all terminals, oldest first; not those that are just being opened, which nobody may attach to yet."""
@@ -183,6 +190,7 @@ class Sessions:
         box = await self._devboxes.get_running(request.tenant, request.devbox_id)
         if len(self._sessions) >= self._limits.max_sessions:
             raise ResourceExhausted(f"This worker holds at most {self._limits.max_sessions} sessions: close some.")
+        self._check_quota(request.tenant)
         terminal = Terminal(
             session_id=session_id, tenant=request.tenant, devbox_id=request.devbox_id, limits=self._limits
         )

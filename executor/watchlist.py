@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["died", "oom", "removed"]
+Kind = Literal["died", "oom", "removed", "over-quota"]
 
 _REMEMBERED = 10_000
 

@@ -18,6 +18,7 @@ _NAMES: dict[pb.DevBoxEventKind, str] = {
     pb.DEV_BOX_EVENT_KIND_DIED: "died",
     pb.DEV_BOX_EVENT_KIND_OOM: "oom",
     pb.DEV_BOX_EVENT_KIND_REMOVED: "removed",
+    pb.DEV_BOX_EVENT_KIND_OVER_QUOTA: "over-quota",
 }
 
 

@@ -31,6 +31,7 @@ class DevBoxEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEV_BOX_EVENT_KIND_DIED: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_OOM: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_REMOVED: _ClassVar[DevBoxEventKind]
+    DEV_BOX_EVENT_KIND_OVER_QUOTA: _ClassVar[DevBoxEventKind]
 
 class ConnectionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -54,6 +55,7 @@ DEV_BOX_EVENT_KIND_UNSPECIFIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_DIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_OOM: DevBoxEventKind
 DEV_BOX_EVENT_KIND_REMOVED: DevBoxEventKind
+DEV_BOX_EVENT_KIND_OVER_QUOTA: DevBoxEventKind
 CONNECTION_STATE_UNSPECIFIED: ConnectionState
 CONNECTION_STATE_CONNECTED: ConnectionState
 CONNECTION_STATE_DIALING: ConnectionState

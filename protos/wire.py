@@ -437,9 +437,9 @@ class DisplayClosed(SessionPayload):
 
 
 class DevBoxEvent(DevBoxPayload):
-    """A DevBox changed by itself, or was refused something."""
+    """A DevBox changed by itself, was refused something, or was stopped for what its tenant holds on disk."""
 
-    event: Literal["died", "oom", "removed", "egress-denied"]
+    event: Literal["died", "oom", "removed", "egress-denied", "over-quota"]
     detail: Text | None = None
 
 

@@ -30,7 +30,7 @@ class Stream:
 
 def viewer() -> tuple[DisplayViewer, Stream]:
     stream = Stream()
-    one = DisplayViewer(session_id="d", devbox_id="b", window_bytes=WINDOW)
+    one = DisplayViewer(session_id="d", tenant="t", devbox_id="b", window_bytes=WINDOW)
     one.connect(stream)  # type: ignore[arg-type]
     return one, stream
 

@@ -34,7 +34,8 @@ async def test_viewers_are_bounded_while_they_open() -> None:
             DevBoxes(),
             SecretEnv(),
             tasks,
-            limits=DisplayLimits(max_viewers=2),  # type: ignore[arg-type]
+            limits=DisplayLimits(max_viewers=2),
+            check_quota=lambda _: None,  # type: ignore[arg-type]
         )
         request = OpenDisplay(tenant="t", devbox_id="b")
         opening = [tasks.create_task(displays.open(request)) for _ in range(2)]
