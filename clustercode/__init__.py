@@ -2,5 +2,5 @@
 
 ``cli`` assembles one file for each command (``command_worker`` and so on). ``settings`` is the table of all settings,
 ``configuration`` finds their values, ``home`` keeps the files of ``~/.clustercode``. ``supervisor`` runs gateway and
-executor as two processes and hands each its part. ``worker_agent`` is what the public CLI starts in the Go agent's place.
+executor as two processes and hands each its part. ``worker_agent`` stands in for the Go agent.
 """

@@ -1,5 +1,6 @@
 """Who is logged in, as what this machine is registered, and whether the orchestrator can be reached and agrees."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from clustercode import checks
@@ -21,7 +22,22 @@ async def check_account(configuration: Configuration, home: Home) -> list[Check]
         return [Check("orchestrator", "fail", error.message, "Correct ORCHESTRATOR_URL.")]
     reached, clock = await _orchestrator(web)
     auth = await _auth(configuration, home, web, can_ask=reached.status == "pass")
-    return [*auth, reached, *clock]
+    return [*auth, *_open_secrets(configuration), reached, *clock]
+
+
+def _open_secrets(configuration: Configuration) -> list[Check]:
+    """Find files with the token that others can read: those of the home, agent.yaml, the token's own."""
+    files = [file for file in configuration.files if configuration.source("token").startswith(str(file))]
+    if token_file := configuration.get("tokenFile"):
+        files = [token_file]
+    found = []
+    for file in files:
+        with suppress(OSError):
+            mode = file.stat().st_mode & 0o777
+            if mode & 0o077:
+                detail = f"other users can read {file} (mode {mode:o})"
+                found.append(Check("token file", "warn", detail, f"chmod 600 {file}"))
+    return found
 
 
 async def _orchestrator(web: str) -> tuple[Check, list[Check]]:

@@ -5,8 +5,8 @@ is wrong; 3 the orchestrator refused the token; 4 this machine is not as it must
 login); 5 stopped with work still under way; 6 another instance of this worker has taken its place.
 """
 
+import os
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -31,8 +31,9 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("clustercode-worker"))
-def cli() -> None:
+@click.version_option(package_name="clustercode-worker")
+@click.pass_context
+def cli(context: click.Context, /) -> None:
     """Run dev containers (DevBoxes) on this machine for a ClusterCode orchestrator.
 
     \b
@@ -43,6 +44,8 @@ def cli() -> None:
 
     To try it without an account: clustercode demo
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org; that output goes to no terminal, Click sees by itself
+        context.color = False
 
 
 def main() -> None:

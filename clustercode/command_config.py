@@ -104,6 +104,8 @@ def _shown(setting: Setting, configuration: Configuration) -> str:
         return "-"
     if setting.secret:
         return _MASK
+    if setting.key == "url":
+        value = str(value).partition("?")[0]  # a query may hold a secret
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ",".join(value) if isinstance(value, tuple | dict) else str(value)

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
     from executor.config import ExecutorConfig
     from gateway.config import GatewayConfig
 
-VERSION = version("clustercode-worker")
-
 _M = TypeVar("_M", bound=BaseModel)
 
 
 def gateway_config(configuration: Configuration, environ: Mapping[str, str]) -> "GatewayConfig":
     """Return the gateway's model; raises `ConfigurationError`."""
+    from importlib.metadata import version  # noqa: PLC0415 - takes a while to load, and the executor needs none
+
     from gateway.config import GatewayConfig  # noqa: PLC0415 - a process loads its own part only
 
     hostname = socket.gethostname()
@@ -43,7 +42,7 @@ def gateway_config(configuration: Configuration, environ: Mapping[str, str]) -> 
         "token_file": token_file,
         "worker_name": configuration.get("name") or hostname,
         "hostname": hostname,
-        "agent_version": VERSION,
+        "agent_version": version("clustercode-worker"),
     }
     return _model(GatewayConfig, configuration, fields, more)
 

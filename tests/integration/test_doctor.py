@@ -25,6 +25,7 @@ def home(directory: Path, console: Console) -> Path:
     files.mkdir(mode=0o700)
     credentials = {"apiKey": console.worker_token, "email": "e@example.com", "createdAt": "2026-01-01T00:00:00Z"}
     (files / "credentials.json").write_text(json.dumps(credentials))
+    (files / "credentials.json").chmod(0o600)
     worker = {"workerId": "w", "tenantId": TENANT, "tenantName": "Local", "orchestratorUrl": console.worker_url}
     (files / "worker.json").write_text(json.dumps(worker))
     return directory
@@ -124,6 +125,26 @@ async def test_a_token_that_is_no_longer_accepted(home: Path, stopped_engine: Pa
 
     assert (found["auth"]["status"], found["auth"]["fix"]) == ("fail", "clustercode login")
     assert "does not accept" in found["auth"]["detail"]
+
+
+async def test_a_token_that_others_can_read(home: Path, stopped_engine: Path) -> None:
+    """The file is named, with what closes it."""
+    (home / ".clustercode" / "credentials.json").chmod(0o640)
+    found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(stopped_engine)))
+
+    assert found["token file"]["status"] == "warn"
+    assert found["token file"]["fix"] == f"chmod 600 {home}/.clustercode/credentials.json"
+
+
+async def test_a_proxy_that_is_away(directory: Path, stopped_engine: Path) -> None:
+    """The way to the orchestrator is the worker's own, so what is wrong with it is found here too."""
+    proxy = {"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "NO_PROXY": "", "no_proxy": ""}
+    where = {"ORCHESTRATOR_URL": "https://orchestrator.test", "ENGINE_SOCKET": str(stopped_engine), **proxy}
+    found = findings(await run("doctor", "--json", home=directory, **where))
+
+    assert found["orchestrator"]["status"] == "fail"
+    assert "proxy" in found["orchestrator"]["detail"]
+    assert "HTTPS_PROXY" in found["orchestrator"]["fix"]
 
 
 @asynccontextmanager
