@@ -10,12 +10,15 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from clustercode.checks import Check
 from clustercode.configuration import Configuration
+from executor.devboxes import devbox_id_of
 from executor.engine import Engine, EngineInfo
 from executor.engine_places import candidate_sockets, install_advice, may_start_service, start_advice
 from executor.engine_service import EngineService, first_live
@@ -26,6 +29,7 @@ from protos.errors import Refusal, Unavailable
 _START_S = 25.0
 _PROBE_MEMORY_BYTES = 64 * 1024**2
 _LABEL = "io.clustercode.doctor"
+_LEFT_AFTER_S = 300.0
 _OLDEST = {"podman": 4, "docker": 20}
 """Major versions whose API does all that is asked of them."""
 
@@ -117,6 +121,9 @@ async def _limits(engine: Engine, configuration: Configuration) -> Check:
     image = await _any_image(engine)
     if image is None:
         return Check("limits", "warn", "not tried: there is no image yet to try them with")
+    for left in await _containers(engine, f"{_LABEL}=true"):
+        if time.time() - left["Created"] > _LEFT_AFTER_S:  # by a doctor that was killed
+            await engine.remove(left["Id"])
     promised = box_options(Profile.STANDARD, asked=Limits(_PROBE_MEMORY_BYTES, 0.5, 32))
     name = f"clustercode-doctor-{secrets.token_hex(6)}"
     try:
@@ -164,14 +171,20 @@ async def _leftovers(engine: Engine, data_dir: Path) -> Check:
         install = (data_dir / "install").read_text().strip()
     except OSError:
         install = ""
-    filters = json.dumps({"label": ["io.clustercode.managed=true"]})
-    everything = await engine.ask("GET", "containers/json", params={"all": 1, "filters": filters})
-    foreign = [box for box in everything if box.get("Labels", {}).get("io.clustercode.install") != install]
-    if foreign:
-        names = sorted(str(box["Names"][0]).removeprefix("/") for box in foreign)
+    labelled = await _containers(engine, "io.clustercode.managed=true")
+    # A container inherits the labels of its image; the name is the executor's alone.
+    boxes = {name: box for box in labelled if devbox_id_of(name := str(box["Names"][0]).removeprefix("/"))}
+    names = sorted(name for name, box in boxes.items() if box["Labels"].get("io.clustercode.install") != install)
+    if names:
         shown = " ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         return Check(
             "leftovers", "warn", f"{len(names)} DevBoxes of another installation or data directory",
             f"If no other worker runs here: podman rm -f {shown} (or docker)",
         )  # fmt: skip
-    return Check("leftovers", "pass", f"none; {len(everything)} DevBoxes are this worker's")
+    return Check("leftovers", "pass", f"none; {len(boxes)} DevBoxes are this worker's")
+
+
+async def _containers(engine: Engine, label: str) -> list[dict[str, Any]]:
+    filters = json.dumps({"label": [label]})
+    found: list[dict[str, Any]] = await engine.ask("GET", "containers/json", params={"all": 1, "filters": filters})
+    return found

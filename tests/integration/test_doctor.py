@@ -1,5 +1,6 @@
 """``clustercode doctor``: each thing that can be wrong with a machine, made wrong for real, names what mends it."""
 
+import asyncio
 import json
 import shlex
 import ssl
@@ -59,7 +60,10 @@ async def in_namespace(prepare: str, home: Path, **more: str) -> Ended:
 
 async def test_a_good_machine_is_all_green(podman: Podman, home: Path) -> None:
     """Every check passes, in words and in JSON; at 80 columns nothing is cut or runs over."""
-    told = await run("doctor", "--json", home=home, ENGINE_SOCKET=str(podman.socket))
+    told, shown = await asyncio.gather(
+        run("doctor", "--json", home=home, ENGINE_SOCKET=str(podman.socket)),
+        run("doctor", home=home, ENGINE_SOCKET=str(podman.socket)),
+    )
     found = findings(told)
 
     assert {name: check for name, check in found.items() if check["status"] != "pass"} == {}
@@ -71,67 +75,77 @@ async def test_a_good_machine_is_all_green(podman: Podman, home: Path) -> None:
     assert found["engine"]["detail"].startswith("podman ")
     assert podman.run("ps", "-aq", "--filter", "label=io.clustercode.doctor") == ""
 
-    shown = await run("doctor", home=home, ENGINE_SOCKET=str(podman.socket))
     assert shown.code == 0
     assert "A worker can run here." in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
-async def test_it_starts_podmans_service_for_the_while_as_a_worker_would(home: Path, podman: Podman) -> None:  # noqa: ARG001 - the census
-    """Where nothing listens yet and Podman is there; nothing of it is left."""
-    found = findings(await in_namespace("mount -t tmpfs tmpfs /run", home))
+async def test_it_starts_podmans_service_for_the_while_as_a_worker_would(podman: Podman, home: Path) -> None:
+    """Where nothing listens yet and Podman is there; it finds what another installation left, and leaves nothing."""
+    podman.run(
+        "create", "--name", "clustercode-0123456789ab", "--label", "io.clustercode.managed=true", "--label",
+        "io.clustercode.install=another", "localhost/clustercode-test:latest", "true",
+    )  # fmt: skip
+    try:
+        found = findings(await in_namespace("mount -t tmpfs tmpfs /run", home))
+    finally:
+        podman.run("rm", "-f", "clustercode-0123456789ab")
 
     assert found["engine"]["status"] == "pass"
     assert "its service starts" in found["engine"]["detail"]
+    assert found["leftovers"]["status"] == "warn"
+    assert "podman rm -f clustercode-0123456789ab" in found["leftovers"]["fix"]
 
 
-async def test_no_engine(home: Path) -> None:
-    """It says what to install."""
+async def test_no_engine_and_a_full_disk(home: Path) -> None:
+    """It says what to install, and which directory has no room."""
+    data = home / "data"
+    data.mkdir()
     hidden = "mount -t tmpfs tmpfs /run"
-    found = findings(await in_namespace(hidden, home, PODMAN_PATH="/nonexistent/podman"))
+    full = f"mount -t tmpfs -o size=4m tmpfs {data}; head -c 8m /dev/zero > {data}/fill 2>/dev/null || true"
+    found, docker = map(findings, await asyncio.gather(
+        in_namespace(f"{hidden}; {full}", home, PODMAN_PATH="/nonexistent/podman", DATA_DIR=str(data)),
+        in_namespace(hidden, home, CONTAINER_RUNTIME="docker"),
+    ))  # fmt: skip
+
     assert found["engine"]["status"] == "fail"
     assert "is not installed" in found["engine"]["detail"]
     assert "apt-get install podman" in found["engine"]["fix"]
+    assert (found["disk"]["status"], found["inodes"]["status"]) == ("fail", "pass")
+    assert str(data) in found["disk"]["detail"]
+    assert "DATA_DIR" in found["disk"]["fix"]
     assert found["auth"]["status"] == "pass"
-
-    docker = findings(await in_namespace(hidden, home, CONTAINER_RUNTIME="docker"))
     assert docker["engine"]["status"] == "fail"
     assert "Docker" in docker["engine"]["detail"]
+    assert docker["disk"]["status"] == "pass"
 
 
-async def test_a_stopped_engine(home: Path, stopped_engine: Path) -> None:
-    """It names the socket that nobody answers on."""
-    found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(stopped_engine)))
+async def test_a_stopped_engine_and_no_credentials(console: Console, directory: Path, stopped_engine: Path) -> None:
+    """An empty home and a dead socket: start it, log in, run the worker; and a disk that takes no more files."""
+    data = directory / "data"
+    data.mkdir()
+    crowd = f"mount -t tmpfs -o nr_inodes=64 tmpfs {data}; for n in $(seq 99); do touch {data}/$n || break; done 2>&1"
+    where = {"ORCHESTRATOR_URL": console.base_url, "ENGINE_SOCKET": str(stopped_engine), "DATA_DIR": str(data)}
+    found = findings(await in_namespace(f"{{ {crowd}; }} >/dev/null", directory, **where))
 
     assert found["engine"]["status"] == "fail"
     assert found["engine"]["detail"] == f"no engine answers on {stopped_engine}"
     assert "Start it" in found["engine"]["fix"]
-
-
-async def test_no_credentials_and_no_registration(console: Console, directory: Path, stopped_engine: Path) -> None:
-    """An empty home: log in, then run the worker."""
-    where = {"ORCHESTRATOR_URL": console.base_url, "ENGINE_SOCKET": str(stopped_engine)}
-    found = findings(await run("doctor", "--json", home=directory, **where))
     assert (found["auth"]["status"], found["auth"]["fix"]) == ("fail", "clustercode login")
     assert (found["registration"]["status"], found["registration"]["fix"]) == ("fail", "clustercode worker")
+    assert (found["disk"]["status"], found["inodes"]["status"]) == ("pass", "fail")
     assert found["orchestrator"]["status"] == "pass"
     assert not (directory / ".clustercode").exists()  # it changes nothing
 
 
 async def test_a_token_that_is_no_longer_accepted(home: Path, stopped_engine: Path) -> None:
-    """It says so rather than that all is well because a file is there."""
+    """It says so rather than that all is well because a file is there; and that others can read that file."""
     (home / ".clustercode" / "credentials.json").write_text('{"apiKey": "old", "email": "e@example.com"}')
+    (home / ".clustercode" / "credentials.json").chmod(0o640)
     found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(stopped_engine)))
 
     assert (found["auth"]["status"], found["auth"]["fix"]) == ("fail", "clustercode login")
     assert "does not accept" in found["auth"]["detail"]
-
-
-async def test_a_token_that_others_can_read(home: Path, stopped_engine: Path) -> None:
-    """The file is named, with what closes it."""
-    (home / ".clustercode" / "credentials.json").chmod(0o640)
-    found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(stopped_engine)))
-
     assert found["token file"]["status"] == "warn"
     assert found["token file"]["fix"] == f"chmod 600 {home}/.clustercode/credentials.json"
 
@@ -175,33 +189,15 @@ async def test_a_wrong_authority(directory: Path, stopped_engine: Path) -> None:
     other.cert_pem.write_to_path(wrong)
     async with healthy_over_tls(authority) as url:
         where = {"ORCHESTRATOR_URL": url, "ENGINE_SOCKET": str(stopped_engine), "NO_PROXY": "localhost"}
-        bad = findings(await run("doctor", "--json", home=directory, SSL_CERT_FILE=str(wrong), **where))
-        good = findings(await run("doctor", "--json", home=directory, SSL_CERT_FILE=str(right), **where))
+        bad, good = map(findings, await asyncio.gather(
+            run("doctor", "--json", home=directory, SSL_CERT_FILE=str(wrong), **where),
+            run("doctor", "--json", home=directory, SSL_CERT_FILE=str(right), **where),
+        ))  # fmt: skip
 
     assert bad["orchestrator"]["status"] == "fail"
     assert "certificate" in bad["orchestrator"]["detail"]
     assert "SSL_CERT_FILE" in bad["orchestrator"]["fix"]
     assert good["orchestrator"]["status"] == "pass"
-
-
-async def test_a_full_disk(home: Path, stopped_engine: Path) -> None:
-    """Of the data directory, in bytes and in files."""
-    data = home / "data"
-    data.mkdir()
-    where = {"DATA_DIR": str(data), "ENGINE_SOCKET": str(stopped_engine)}
-    mount = f"mount -t tmpfs -o size=4m,nr_inodes=64 tmpfs {shlex.quote(str(data))}; cd {shlex.quote(str(data))}"
-    fill = "head -c 8m /dev/zero > fill 2>/dev/null || true"
-    crumbs = "for n in $(seq 99); do touch $n || break; done 2>/dev/null"
-
-    empty = findings(await in_namespace(mount, home, **where))
-    full = findings(await in_namespace(f"{mount}; {fill}", home, **where))
-    crowded = findings(await in_namespace(f"{mount}; {crumbs}", home, **where))
-
-    assert (empty["disk"]["status"], empty["inodes"]["status"]) == ("pass", "pass")
-    assert (full["disk"]["status"], full["inodes"]["status"]) == ("fail", "pass")
-    assert str(data) in full["disk"]["detail"]
-    assert "DATA_DIR" in full["disk"]["fix"]
-    assert (crowded["disk"]["status"], crowded["inodes"]["status"]) == ("pass", "fail")
 
 
 async def test_a_user_without_sub_ids(home: Path, stopped_engine: Path) -> None:
@@ -225,18 +221,3 @@ async def test_a_file_that_is_wrong_is_a_finding_too(home: Path) -> None:
     found = findings(await run("doctor", "--json", home=home))
 
     assert "config.json, line 2, SECURITY_FLOOR: 'hard' is not one of" in found["configuration"]["detail"]
-
-
-async def test_a_users_leftovers_of_another_installation(podman: Podman, home: Path) -> None:
-    """DevBoxes that no worker of this data directory would ever find are named."""
-    podman.run(
-        "create", "--name", "clustercode-0123456789ab", "--label", "io.clustercode.managed=true", "--label",
-        "io.clustercode.install=another", "localhost/clustercode-test:latest", "true",
-    )  # fmt: skip
-    try:
-        found = findings(await run("doctor", "--json", home=home, ENGINE_SOCKET=str(podman.socket)))
-    finally:
-        podman.run("rm", "-f", "clustercode-0123456789ab")
-
-    assert found["leftovers"]["status"] == "warn"
-    assert "podman rm -f clustercode-0123456789ab" in found["leftovers"]["fix"]
