@@ -6,19 +6,19 @@ WITH_ENGINE = . ./.cache/engine.env &&
 # The folders of tests that exist, in the order in which a failure tells most.
 TESTS = $(wildcard tests/unit tests/integration tests/containers)
 
-.PHONY: help demo test test-long check images engine venv web browser services protos constraints bench clean
+.PHONY: help demo test test-long check images engine egress namespaces venv web browser services protos constraints bench clean
 
 help: ## Show this
 	@echo "ClusterCode worker agent. Start with 'make demo'; before a commit, 'make test'."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: engine images venv web ## A DevBox with a terminal in your browser, on this machine alone (CHECK=1: try it and stop)
+demo: engine egress images venv web ## A DevBox with a terminal in your browser, on this machine alone (CHECK=1: try it and stop)
 	@$(WITH_ENGINE) exec .venv/bin/clustercode demo $(if $(CHECK),--check)
 
-test: check engine images browser services ## All checks and all tests, with real processes, a real engine and a real browser
+test: check engine egress namespaces images browser services ## All checks and all tests, with real processes, a real engine and a real browser
 	@$(WITH_ENGINE) .venv/bin/pytest $(TESTS)
 
-test-long: engine images browser venv web ## The tests that take long: endurance, load, many restarts
+test-long: engine egress namespaces images browser venv web ## The tests that take long: endurance, load, many restarts
 	@$(WITH_ENGINE) .venv/bin/pytest -m long $(TESTS)
 
 check: venv web ## Style, types, the contract's rules, and that generated files are fresh
@@ -36,6 +36,12 @@ engine: ## A Podman that works; one that does already is left alone
 
 images: engine ## The images boxes are made from (rebuilt when images/ changed)
 	@$(WITH_ENGINE) scripts/images
+
+egress: ## Squid and socat, which give DevBoxes a network that reaches listed names only
+	@scripts/egress
+
+namespaces: # what the tests make an internet of their own with
+	@scripts/packages "to give tests an internet of their own" iproute2 openssl
 
 venv: ## .venv with the pinned dependencies and this project
 	@scripts/venv

@@ -65,6 +65,7 @@ def executor_config(configuration: Configuration) -> "ExecutorConfig":
         "engine_socket": "engineSocket",
         "podman_path": "podmanPath",
         "starts_engine": "engineService",
+        "expects_egress": "withEgress",
     }
     more = {
         "security_floor": Profile[configuration.get("security.floor").upper()],

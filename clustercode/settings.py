@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import click
 
-Process = Literal["gateway", "executor", "worker", "command"]
-"""Who reads a setting: the two processes, the supervisor of both, or the commands that people run."""
+Process = Literal["gateway", "executor", "egress", "worker", "command"]
+"""Who reads a setting: the three processes, their supervisor, or the commands that people run."""
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 PROFILES = ("open", "standard", "strict", "offline")
@@ -159,7 +159,7 @@ SETTINGS = (
     Setting("executorUid", "EXECUTOR_UID", ("--executor-uid",),
             "The executor's user, id or name, where that is another one than ours.", ("gateway",), _User()),
     Setting("dataDir", "DATA_DIR", ("--data-dir",), "The one directory that the worker uses.",
-            ("executor", "worker", "command"), _FILE, "~/.clustercode/data"),
+            ("executor", "egress", "worker", "command"), _FILE, "~/.clustercode/data"),
     Setting("runtime", "CONTAINER_RUNTIME", ("--runtime",),
             "Engine to use. Else Podman, or the engine that DOCKER_HOST names.", ("executor", "worker", "command"),
             click.Choice(["podman", "docker"])),
@@ -170,6 +170,9 @@ SETTINGS = (
             ("executor", "worker", "command"), _FILE),
     Setting("engineService", "ENGINE_SERVICE", ("--engine-service/--no-engine-service",),
             "Start Podman's service where no engine answers.", ("executor",), _SWITCH, True),
+    Setting("withEgress", "WITH_EGRESS", ("--with-egress/--no-with-egress",),
+            "An egress process runs for this data directory too: wait for it rather than make DevBoxes without a "
+            "network.", ("executor",), _SWITCH, False),
     Setting("terminalGraceSeconds", "TERMINAL_GRACE_SECONDS", ("--terminal-grace",),
             "Seconds a program waits for its lost viewer before its oldest output is dropped.", ("executor", "worker"),
             click.FloatRange(min=0, min_open=True), 60.0),
@@ -179,10 +182,11 @@ SETTINGS = (
     Setting("buildMinFreeBytes", "BUILD_MIN_FREE", ("--build-min-free",),
             "Bytes on the engine's disk without which nothing is built. Else 2 GiB or 5 %, whichever is less.",
             ("executor", "worker"), click.IntRange(min=0)),
-    Setting("logLevel", "LOG_LEVEL", ("--log-level",), "What to log, from all to little.", _BOTH, _Level(), "INFO"),
+    Setting("logLevel", "LOG_LEVEL", ("--log-level",), "What to log, from all to little.",
+            (*_BOTH, "egress"), _Level(), "INFO"),
     Setting("logFormat", "LOG_FORMAT", ("--log-format",),
             "Lines for people (text), or a JSON object a line (json); auto: text on a terminal.",
-            _BOTH, click.Choice(["auto", "text", "json"]), "auto"),
+            (*_BOTH, "egress"), click.Choice(["auto", "text", "json"]), "auto"),
     Setting("security.floor", "SECURITY_FLOOR", ("--floor",),
             "The least restrictive profile that DevBoxes may have here. Of variable and file the stricter counts.",
             ("executor", "worker"), click.Choice(PROFILES), "standard"),

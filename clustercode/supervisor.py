@@ -1,4 +1,4 @@
-"""``clustercode worker``: runs gateway and executor as two processes and restarts each with backoff.
+"""``clustercode worker``: runs gateway, executor and egress as three processes and restarts each with backoff.
 
 It alone reads configuration and token, and hands each process its part over inherited pipes: nothing of it is in an
 argument or an environment. As root it also runs Podman's service, which later belongs to another user than the
@@ -34,6 +34,7 @@ _ENGINE_WAIT_S = 20.0
 
 _GATEWAY_KEEPS_OUT = ("DOCKER_HOST", "CONTAINERS_CONF", "CONTAINER_HOST")
 _EXECUTOR_KEEPS_OUT = ("HTTPS_PROXY", "https_proxy")
+_EGRESS_KEEPS_OUT = (*_GATEWAY_KEEPS_OUT, *_EXECUTOR_KEEPS_OUT)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class WorkerPlan:
     """What to run."""
 
     configuration: Configuration
-    """Of both processes, complete."""
+    """Of all processes, complete."""
     read_token: Callable[[], str]
     """Called at each start of the gateway, so that a replaced token counts; raises `click.ClickException`."""
 
@@ -62,21 +63,24 @@ class _Ended(Exception):
 async def supervise(plan: WorkerPlan, ready: Callable[[], None]) -> int:
     """Run the worker until SIGTERM or SIGINT, or until it cannot go on; returns the exit code.
 
-    The gateway is stopped before the executor, so that answers of work that is just ending still go out. A second
-    signal ends all at once. Where work was cut short the exit code is 5.
+    The gateway is stopped before the executor, so that answers of work that is just ending still go out. DevBoxes have
+    no way out until the worker is back. A second signal ends all at once. Where work was cut short the exit code is 5.
 
-    ``ready`` is called when both are on their way.
+    ``ready`` is called when all are on their way.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    configuration = plan.configuration.with_values({"engineService": not plan.runs_engine}, "the supervisor")
+    told = {"engineService": not plan.runs_engine, "withEgress": True}
+    configuration = plan.configuration.with_values(told, "the supervisor")
     gateway = _Child("gateway", configuration, keeps_out=_GATEWAY_KEEPS_OUT, read_token=plan.read_token)
     executor = _Child("executor", configuration, keeps_out=_EXECUTOR_KEEPS_OUT)
+    egress = _Child("egress", configuration, keeps_out=_EGRESS_KEEPS_OUT)
     code = 0
     try:
         async with asyncio.TaskGroup() as group:
-            keeping = [group.create_task(child.keep_running(), name=child.name) for child in (executor, gateway)]
+            children = (egress, executor, gateway)
+            keeping = [group.create_task(child.keep_running(), name=child.name) for child in children]
             if plan.runs_engine:
                 directory = configuration.get("dataDir") / "engine"
                 directory.mkdir(mode=0o700, exist_ok=True)
@@ -91,7 +95,7 @@ async def supervise(plan: WorkerPlan, ready: Callable[[], None]) -> int:
             log.info("stopping; DevBoxes go on")
             stop.clear()
             hurry = group.create_task(stop.wait(), name="second signal")
-            for child in (gateway, executor):
+            for child in reversed(children):
                 if not await child.stop(hurry):
                     code = ExitCode.CUT_SHORT
             for task in (*keeping, hurry):
@@ -103,7 +107,7 @@ async def supervise(plan: WorkerPlan, ready: Callable[[], None]) -> int:
 
 
 class _Child:
-    """One of the two processes: started, restarted with backoff, stopped."""
+    """One of the processes: started, restarted with backoff, stopped."""
 
     def __init__(
         self,

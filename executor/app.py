@@ -21,6 +21,7 @@ from executor.data_dir import DataDir
 from executor.devboxes import DevBox, DevBoxes
 from executor.disk_watch import DiskWatch
 from executor.displays import Displays
+from executor.egress import Egress
 from executor.engine import Engine
 from executor.engine_service import EngineService
 from executor.events import Events
@@ -83,7 +84,13 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
     )
     engine = Engine(engine_service.locate)
     audit = Audit(data_dir.audit)
-    devboxes = DevBoxes(engine, data_dir, config)
+    egress = Egress(
+        engine,
+        data_dir.root,
+        tenant_names={tenant: policy.allowed_domains for tenant, policy in config.tenants.items()},
+        expected=config.expects_egress,
+    )
+    devboxes = DevBoxes(engine, data_dir, egress, config)
     server = grpc.aio.server(
         interceptors=(RequestIds(), AuditInterceptor(audit, "gateway")),
         maximum_concurrent_rpcs=_MAX_RPCS,
@@ -96,6 +103,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
     rpc_operator.check_directory(data_dir)
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")
+        opening = life.create_task(egress.run(), name="egress")
         learning = life.create_task(_learn(engine), name="learn-engine")
         adopting = life.create_task(_adopt(devboxes, engine, engine_service, config, audit), name="adopt")
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
@@ -176,7 +184,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
             _let_go(parts)
             whole = await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
-        for task in (serving_owner, measuring, adopting, housekeeping, watching, learning, finding):
+        for task in (serving_owner, measuring, adopting, housekeeping, watching, opening, learning, finding):
             task.cancel()
     await engine.aclose()
     audit.close()

@@ -157,6 +157,8 @@ class ExecutorConfig(BaseModel):
     podman_path: str = "podman"
     starts_engine: bool = True
     """Start Podman's service where no engine answers; as root the supervisor does that."""
+    expects_egress: bool = False
+    """The supervisor runs an egress process too: wait for it rather than make DevBoxes without a network."""
     terminals: TerminalLimits = TerminalLimits()
     displays: DisplayLimits = DisplayLimits()
     builds: BuildLimits = BuildLimits()

@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 from executor import oom_kills, readback
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
+from executor.egress import ENVIRONMENT, Egress, Wanted
+from executor.egress_containers import holder_name
 from executor.engine import Engine
 from executor.policy import (
     BoxOptions,
@@ -32,7 +34,7 @@ from executor.policy import (
     check_tenant,
 )
 from executor.quotas import check_count, check_running
-from executor.requests import CreateDevBox, RemoveDevBox, StartDevBox, StopDevBox
+from executor.requests import CreateDevBox, RemoveDevBox, SetEgress, StartDevBox, StopDevBox
 from executor.watchlist import Sighting, Watchlist
 from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal, Unavailable
 
@@ -76,8 +78,17 @@ class DevBox:
     """Whether it has the second volume; those of an earlier version have not."""
     pid: int = 0
     """Of its main process, in the engine's pid namespace; 0: it does not run."""
+    egress: str = ""
+    """Its address, by which the proxy knows it; empty: it has no way out, or the machine's own."""
     oom_killed: bool = False
     """The engine says that its main process ended for want of memory."""
+
+    @property
+    def network(self) -> str:
+        """What it reaches: "host" as the machine does, "allowlist" what its list names, "none"."""
+        if self.profile is Profile.OPEN:
+            return "host"
+        return "allowlist" if self.egress else "none"
 
     @property
     def container(self) -> str:
@@ -109,8 +120,9 @@ def devbox_id_of(container: str) -> str | None:
 class DevBoxes:
     """All DevBoxes of this worker. Each call checks the tenant and reads the owner from the labels."""
 
-    def __init__(self, engine: Engine, data_dir: DataDir, config: ExecutorConfig) -> None:
+    def __init__(self, engine: Engine, data_dir: DataDir, egress: Egress, config: ExecutorConfig) -> None:
         self._engine = engine
+        self.egress = egress
         self._data_dir = data_dir
         self._config = config
         self._tenants = config.tenants
@@ -143,17 +155,23 @@ class DevBoxes:
             writable_paths=(*self._tenants[request.tenant].writable_paths, *request.writable_paths),
             injects_environment=bool(request.env or request.secret_env),
         )
+        names = self.egress.names(request.profile, request.tenant, request.allowed_domains)
         spec = hashlib.sha256(request.spec_json().encode()).hexdigest()
         # Looked at twice: before a long pull, and again under the lock.
         if await self._same_name(request, options, spec) is None:
             self._check_takes_new()
         await self._ensure_image(request.tenant, request.image, on_progress)
+        if names:
+            await self.egress.ready()
         async with self._naming:
             existing = await self._same_name(request, options, spec)
             if existing is None:
                 self._check_takes_new()
                 await on_progress(f"Creating {request.name}", None)
-                existing = await self._create(request, options, spec)
+                has_egress = self.egress.is_usable(names, asked_for=bool(request.allowed_domains))
+                if names and not has_egress:
+                    await on_progress(f"{request.name} gets no network: {self.egress.reason}", None)
+                existing = await self._create(request, options, spec, names if has_egress else ())
             will_start = existing.state == "created" and not request.stopped
             if will_start:
                 self._starting.add(existing.id)
@@ -183,6 +201,8 @@ class DevBoxes:
             self._check_running(box.tenant, await self._all(), box.promised.limits, but=box.id)
             self._starting.add(box.id)
         try:
+            if box.egress:
+                await self.egress.prepare_start(self._wanted(box))
             self.watchlist.starting(box.id)
             await self._engine.start(box.container)
             return await self._proven(await self.get(request.tenant, request.devbox_id))
@@ -210,7 +230,8 @@ class DevBoxes:
         if box.state in ("running", "paused") and not request.force:
             raise FailedPrecondition(f"{box.name} is {box.state}: stop it first, or remove it with force.")
         with self._no_event(box.id, self.watchlist.removing):
-            await self._engine.remove(box.container)
+            async with self.egress.leaving(box.id):
+                await self._engine.remove(box.container)
         if not request.keep_volumes:
             for volume in volume_names(box.id):
                 await self._engine.remove_volume(volume)
@@ -220,6 +241,17 @@ class DevBoxes:
         while len(self._removed) > _REMEMBERED:
             self._removed.popitem(last=False)
         return box
+
+    async def set_egress(self, request: SetEgress) -> tuple[str, ...]:
+        """Change what a DevBox may reach; returns all of it. Raises `FailedPrecondition` for one without a list."""
+        box = await self.get(request.tenant, request.devbox_id)
+        if not box.egress:
+            why = {
+                Profile.OPEN: "it is open and reaches everything",
+                Profile.OFFLINE: "it is offline",
+            }.get(box.profile, "it was made without a network; make it anew with allowedDomains")
+            raise FailedPrecondition(f"{box.name} has no list of what it may reach: {why}.")
+        return await self.egress.allow(self._wanted(box), box.profile, request.allowed_domains, cut=request.cut)
 
     async def get(self, tenant: str, devbox_id: str) -> DevBox:
         """Return a tenant's DevBox; raises `NotFound`, the same for absent and for another's."""
@@ -249,13 +281,15 @@ class DevBoxes:
 
     async def count_running(self, timeout_s: float) -> int:
         """Return how many DevBoxes of this worker run."""
-        install = f"{PREFIX}install={self._data_dir.install}"
-        return len(await self._engine.list_names([install], running_only=True, timeout_s=timeout_s))
+        return len(await self._engine.list_names(self._ours, running_only=True, timeout_s=timeout_s))
 
     async def tidy(self) -> list[DevBox]:
         """Make ready at start: drop secrets of DevBoxes that are gone; return the DevBoxes that are there."""
         boxes = await self._all()
-        self._data_dir.keep_only_secrets_of({box.id for box in boxes})
+        ids = {box.id for box in boxes}
+        self._data_dir.keep_only_secrets_of(ids)
+        beside = await self._engine.list_names([self.label, f"{PREFIX}beside"])
+        await self.egress.adopt([(self._wanted(box), box.profile) for box in boxes if box.egress], ids, beside)
         return boxes
 
     async def find(self, devbox_id: str) -> DevBox:
@@ -301,6 +335,14 @@ class DevBoxes:
         """The label (``key=value``) that all of this installation carry."""
         return f"{PREFIX}install={self._data_dir.install}"
 
+    @property
+    def _ours(self) -> list[str]:
+        """The labels of this installation's DevBoxes, which what stands beside them has not all."""
+        return [self.label, f"{PREFIX}managed=true"]
+
+    def _wanted(self, box: DevBox) -> Wanted:
+        return self.egress.wanted(box.id, box.tenant, box.egress, box.name, self._data_dir.install)
+
     @contextmanager
     def _no_event(self, devbox_id: str, note: Callable[[str], None]) -> Iterator[None]:
         """Do something to a DevBox that is no event; if it fails, what happens then is one again."""
@@ -314,7 +356,7 @@ class DevBoxes:
 
     async def _all(self, *labels: str) -> list[DevBox]:
         """Return the DevBoxes of this installation, whoever owns them."""
-        names = await self._engine.list_names([f"{PREFIX}install={self._data_dir.install}", *labels])
+        names = await self._engine.list_names([*self._ours, *labels])
         places = asyncio.Semaphore(_INSPECTS_AT_ONCE)
 
         async def look(name: str) -> DevBox | None:
@@ -382,7 +424,8 @@ class DevBoxes:
                     last_tick = now
                     await on_progress(step.message, step.fraction)
 
-    async def _create(self, request: CreateDevBox, options: BoxOptions, spec: str) -> DevBox:
+    async def _create(self, request: CreateDevBox, options: BoxOptions, spec: str, names: tuple[str, ...]) -> DevBox:
+        """Make a DevBox; ``names`` are what it may reach, none: it gets no way out."""
         devbox_id = secrets.token_hex(6)
         labels = {
             "managed": "true",
@@ -402,15 +445,25 @@ class DevBoxes:
             self._data_dir.keep_secrets(devbox_id, request.secret_env)
             for volume in volume_names(devbox_id):
                 await self._engine.create_volume(volume, labels)
+            environment: Mapping[str, str] = request.env
+            if names:
+                way_out = await self.egress.open(
+                    devbox_id, request.tenant, request.name, names, request.allowed_domains, self._data_dir.install
+                )
+                labels[f"{PREFIX}egress"] = way_out.address
+                environment = {**ENVIRONMENT, **request.env}
             await self._engine.create_container(
                 container_name(devbox_id),
                 image=request.image,
                 labels=labels,
-                env=request.env,
+                env=environment,
                 hostname=request.name,
                 options=options,
                 volumes=volume_names(devbox_id),
                 seccomp=self._data_dir.seccomp_option((await self._engine.learn()).kind),
+                # What the engine would write there names the machine and its neighbours.
+                files=self.egress.files.of_box(devbox_id, request.name) if options.network == "none" else {},
+                beside=holder_name(devbox_id) if names else "",
             )
             self._check(readback.declared(await self._engine.inspect(container_name(devbox_id)), options))
             return await self.get(request.tenant, devbox_id)
@@ -467,7 +520,8 @@ class DevBoxes:
         except BaseException:
             self.watchlist.removing(devbox_id)
             try:
-                await self._engine.remove(container_name(devbox_id))
+                async with self.egress.leaving(devbox_id):
+                    await self._engine.remove(container_name(devbox_id))
                 for volume in volume_names(devbox_id):
                     await self._engine.remove_volume(volume)
             except Refusal as refusal:
@@ -529,6 +583,7 @@ def _devbox(container: dict[str, Any], install: str) -> DevBox | None:
         promised=promised,
         missing_limits=readback.missing_limits(container, promised),
         has_state=any(mount.get("Destination") == STATE for mount in container.get("Mounts") or ()),
+        egress=labels.get(f"{PREFIX}egress", ""),
         pid=int(state.get("Pid") or 0),
         oom_killed=bool(state.get("OOMKilled")),
     )

@@ -148,10 +148,14 @@ class Engine:
         options: BoxOptions,
         volumes: Mapping[str, str],
         seccomp: str,
+        files: Mapping[str, Path],
+        beside: str = "",
     ) -> None:
         """Create a DevBox's container: it idles under an init that reaps orphans until it is stopped.
 
-        ``seccomp`` is the profile for DevBoxes that may not make every socket, as that engine takes it.
+        ``seccomp`` is the profile for DevBoxes that may not make every socket, as that engine takes it. ``files`` of
+        ours are seen at their paths, read-only. With ``beside`` it is in that container's network namespace, and on
+        Docker has that one's hostname.
         """
         config: dict[str, Any] = {
             "Image": image,
@@ -160,8 +164,12 @@ class Engine:
             "Cmd": [],
             "Env": [f"{key}={value}" for key, value in env.items()],
             "Labels": dict(labels),
-            "HostConfig": host_config(options, volumes, seccomp),
+            "HostConfig": host_config(options, volumes, files, seccomp),
         }
+        if beside:
+            config["HostConfig"]["NetworkMode"] = f"container:{beside}"
+            if self.kind == "docker":
+                del config["Hostname"]
         async with self._call(60.0) as docker:
             await docker.containers.create(config, name=name)
 
@@ -378,7 +386,9 @@ def _refusal(error: aiodocker.DockerError) -> Exception:
     return kind(f"The container engine says: {message}")
 
 
-def host_config(options: BoxOptions, volumes: Mapping[str, str], seccomp: str) -> dict[str, Any]:
+def host_config(
+    options: BoxOptions, volumes: Mapping[str, str], files: Mapping[str, Path], seccomp: str
+) -> dict[str, Any]:
     """Return a DevBox's options in the engine's terms; ``seccomp`` is the profile as that engine takes it."""
     security = ["no-new-privileges"] if options.no_new_privileges else []
     if options.closes_sockets:
@@ -386,7 +396,10 @@ def host_config(options: BoxOptions, volumes: Mapping[str, str], seccomp: str) -
     config: dict[str, Any] = {
         "NetworkMode": options.network,
         "Init": True,
-        "Mounts": [{"Type": "volume", "Source": name, "Target": path} for name, path in volumes.items()],
+        "Mounts": [
+            *({"Type": "volume", "Source": name, "Target": path} for name, path in volumes.items()),
+            *({"Type": "bind", "Source": str(file), "Target": path, "ReadOnly": True} for path, file in files.items()),
+        ],
         "ReadonlyRootfs": options.read_only,
         # Podman knows no uid= here, so the sticky bit lets the box's user write.
         "Tmpfs": dict.fromkeys(options.tmpfs, "rw,nosuid,nodev,size=512m,mode=1777"),

@@ -65,6 +65,7 @@ class Events:
         self._watchers: list[Watcher] = []
         self._missed = Watcher(limits.kept)
         self._closed = False
+        devboxes.egress.tell = lambda event: self._tell([event])
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -100,6 +101,8 @@ class Events:
                 async with aclosing(self._engine.events(self._devboxes.label)) as hints:
                     async for hint in hints:
                         delay_s = _STREAM_AGAIN_S
+                        if hint.action.startswith("die"):  # Podman's and Docker's words differ
+                            self._devboxes.egress.died(hint.container)
                         await self._look_at(hint.container, out_of_memory=hint.action == "oom")
             except Refusal as refusal:
                 log.debug("the engine's events: %s", refusal.message)

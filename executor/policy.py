@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, TypeVar
 
-from protos.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from protos.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 _GB = 1024**3
 _N = TypeVar("_N", int, float)
@@ -43,6 +43,7 @@ class BoxOptions:
     """What a DevBox is created with, in no engine's terms."""
 
     network: Literal["none", "host"]
+    """Of its own; one with an allowlist gets its way out beside that (`executor.egress`)."""
     read_only: bool
     tmpfs: tuple[str, ...]
     all_capabilities: bool
@@ -141,14 +142,15 @@ def box_options(
     ``writable_paths`` are the tenant's by the owner's word and those of this creation. Whether it may be
     ``privileged``, `check_privileged` has said.
 
-    No DevBox but an open one has a network: the allowlist of standard and strict needs the egress proxy, which this
-    version does not have, and without it they fail closed.
+    No DevBox but an open one has a network of its own: standard and strict ones reach what their list names through a
+    proxy beside them, and without it nothing.
 
-    Raises `InvalidArgument` or `Unimplemented` for what the profile does not take.
+    Raises `InvalidArgument` for what the profile does not take.
     """
-    if allowed_domains:
-        raise Unimplemented(
-            "This version of the worker cannot let a DevBox reach chosen domains yet: leave allowedDomains out."
+    if allowed_domains and profile not in (Profile.STANDARD, Profile.STRICT):
+        raise InvalidArgument(
+            f"allowedDomains is for the profiles standard and strict: leave it out, for an {profile.label} DevBox "
+            f"reaches {'everything' if profile is Profile.OPEN else 'nothing'}."
         )
     if profile is Profile.OFFLINE and injects_environment:
         raise InvalidArgument("An offline DevBox takes neither env nor secretEnv: leave them out.")

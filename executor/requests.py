@@ -157,6 +157,14 @@ class RemoveDevBox(Request):
     keep_volumes: bool = False
 
 
+class SetEgress(Request):
+    """What a DevBox may reach besides its profile's and its tenant's names; `executor.domains` reads them."""
+
+    devbox_id: _Id
+    allowed_domains: Annotated[tuple[_Text, ...], Field(max_length=limits.MAX_LIST_ITEMS)] = ()
+    cut: bool = False
+
+
 class ExecDevBox(Request):
     """A command to run to its end."""
 

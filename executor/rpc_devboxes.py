@@ -23,6 +23,8 @@ _STATES = {
     "dead": pb.DEV_BOX_STATE_DEAD,
 }
 
+_NETWORKS = {"none": pb.NETWORK_NONE, "allowlist": pb.NETWORK_ALLOWLIST, "host": pb.NETWORK_HOST}
+
 _Step = tuple[str, float | None]
 _Chunk = tuple[bool, bytes]
 
@@ -112,6 +114,20 @@ class DevBoxRpcs(Rpcs):
             background = await self.parts.backgrounds.of(boxes)
             return pb.ListDevBoxesResponse(devboxes=[self.packed(box, background.get(box.id, ())) for box in boxes])
 
+    async def SetEgress(self, request: pb.SetEgressRequest, context: Context) -> pb.SetEgressResponse:  # noqa: N802
+        """Change what a DevBox may reach."""
+        async with refusing(context):
+            asked = checked(
+                requests.SetEgress,
+                tenant=request.tenant_id,
+                request_id=request.request_id,
+                devbox_id=request.devbox_id,
+                allowed_domains=tuple(request.allowed_domains),
+                cut=request.cut,
+            )
+            names = await self.once(asked, lambda: self.parts.devboxes.set_egress(asked))
+            return pb.SetEgressResponse(allowed_domains=names)
+
     async def ExecDevBox(  # noqa: N802
         self, request: pb.ExecDevBoxRequest, context: Context
     ) -> AsyncIterator[pb.ExecDevBoxResponse]:
@@ -176,6 +192,7 @@ class DevBoxRpcs(Rpcs):
             exit_code=box.exit_code,
             labels=box.labels,
             missing_limits=box.missing_limits,
+            network=_NETWORKS[box.network],
             background=[
                 pb.Background(
                     background_id=command.id,

@@ -11,6 +11,7 @@ _KINDS: dict[Kind, pb.DevBoxEventKind] = {
     "oom": pb.DEV_BOX_EVENT_KIND_OOM,
     "removed": pb.DEV_BOX_EVENT_KIND_REMOVED,
     "over-quota": pb.DEV_BOX_EVENT_KIND_OVER_QUOTA,
+    "egress-denied": pb.DEV_BOX_EVENT_KIND_EGRESS_DENIED,
 }
 
 
@@ -34,4 +35,5 @@ class EventRpcs(Rpcs):
                         tenant_id=event.tenant,
                         kind=_KINDS[event.kind],
                         detail=event.detail,
+                        host=event.host,
                     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["died", "oom", "removed", "over-quota"]
+Kind = Literal["died", "oom", "removed", "over-quota", "egress-denied"]
 
 _REMEMBERED = 10_000
 
@@ -29,12 +29,14 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a DevBox by itself."""
+    """Something that happened to a DevBox by itself, or was refused to it."""
 
     devbox_id: str
     tenant: str
     kind: Kind
     detail: str
+    host: str = ""
+    """Of "egress-denied": what it wanted to reach."""
 
 
 class Watchlist:

@@ -1,6 +1,7 @@
 """From what the executor answers to what goes on the wire."""
 
 import binascii
+from typing import Literal
 
 from protos import executor_pb2 as pb
 from protos import limits, wire
@@ -20,6 +21,12 @@ _STATE_NAMES: dict[pb.DevBoxState, wire.State] = {
     pb.DEV_BOX_STATE_EXITED: "exited",
     pb.DEV_BOX_STATE_REMOVING: "removing",
     pb.DEV_BOX_STATE_DEAD: "dead",
+}
+
+_NETWORK_NAMES: dict[pb.Network, Literal["none", "allowlist", "host"]] = {
+    pb.NETWORK_NONE: "none",
+    pb.NETWORK_ALLOWLIST: "allowlist",
+    pb.NETWORK_HOST: "host",
 }
 
 ENVELOPE_BYTES = 1024
@@ -49,6 +56,7 @@ def devbox(box: pb.DevBox) -> wire.DevBox:
         labels=dict(box.labels),
         missing_limits=list(box.missing_limits) or None,
         background=[_background(command) for command in box.background] or None,
+        network=_NETWORK_NAMES.get(box.network),
     )
 
 

@@ -32,6 +32,7 @@ class Commands:
             wire.DevBoxRemove: self._remove,
             wire.DevBoxList: self._list,
             wire.DevBoxListAll: self._list_all,
+            wire.DevBoxEgress: self._egress,
             wire.DevBoxExec: self._exec,
             **commands_setup.handlers(executor),
             **ImageCommands(executor).handlers,
@@ -101,6 +102,16 @@ class Commands:
     async def _list_all(self, _: wire.DevBoxListAll, __: str, ___: Reporter) -> wire.DevBoxesAnswer:
         boxes = await self._executor.list(pb.ListDevBoxesRequest())
         return wire.DevBoxesAnswer(devboxes=[answers.devbox(box) for box in boxes])
+
+    async def _egress(self, payload: wire.DevBoxEgress, request_id: str, _: Reporter) -> wire.EgressAnswer:
+        request = pb.SetEgressRequest(
+            tenant_id=payload.tenant_id,
+            request_id=request_id,
+            devbox_id=payload.devbox_id,
+            allowed_domains=payload.allowed_domains,
+            cut=payload.cut,
+        )
+        return wire.EgressAnswer(allowed_domains=list(await self._executor.set_egress(request)))
 
     async def _exec(self, payload: wire.DevBoxExec, request_id: str, reporter: Reporter) -> wire.ExecAnswer:
         request = pb.ExecDevBoxRequest(

@@ -19,6 +19,7 @@ _NAMES: dict[pb.DevBoxEventKind, str] = {
     pb.DEV_BOX_EVENT_KIND_OOM: "oom",
     pb.DEV_BOX_EVENT_KIND_REMOVED: "removed",
     pb.DEV_BOX_EVENT_KIND_OVER_QUOTA: "over-quota",
+    pb.DEV_BOX_EVENT_KIND_EGRESS_DENIED: "egress-denied",
 }
 
 
@@ -40,6 +41,12 @@ async def _send(uplink: Uplink, event: pb.WatchEventsResponse) -> None:
         log.warning("An event of a kind this version does not know: %d", event.kind)
         return
     payload = wire.DevBoxEvent.model_validate(
-        {"tenant_id": event.tenant_id, "devbox_id": event.devbox_id, "event": name, "detail": event.detail or None}
+        {
+            "tenant_id": event.tenant_id,
+            "devbox_id": event.devbox_id,
+            "event": name,
+            "detail": event.detail or None,
+            "host": event.host or None,
+        }
     )
     await uplink.deliver(f"event {name} of DevBox {event.devbox_id}", wire.to_json("DevBox.event", payload))

@@ -151,6 +151,11 @@ class ExecutorClient:
         with self._call():
             return (await self._stub.ListDevBoxes(request, timeout=LIST_TIMEOUT_S)).devboxes
 
+    async def set_egress(self, request: pb.SetEgressRequest) -> Sequence[str]:
+        """Change what a DevBox may reach; returns all names."""
+        with self._call():
+            return (await self._stub.SetEgress(request, timeout=START_TIMEOUT_S)).allowed_domains
+
     async def exec(self, request: pb.ExecDevBoxRequest) -> AsyncGenerator[pb.ExecDevBoxResponse, None]:
         """Run a command in a DevBox; close the iterator to give up."""
         timeout_s = (request.timeout_ms or limits.MAX_TIMEOUT_MS) / 1000 + EXEC_MARGIN_S

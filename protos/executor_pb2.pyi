@@ -25,12 +25,20 @@ class DevBoxState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEV_BOX_STATE_REMOVING: _ClassVar[DevBoxState]
     DEV_BOX_STATE_DEAD: _ClassVar[DevBoxState]
 
+class Network(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NETWORK_UNSPECIFIED: _ClassVar[Network]
+    NETWORK_NONE: _ClassVar[Network]
+    NETWORK_ALLOWLIST: _ClassVar[Network]
+    NETWORK_HOST: _ClassVar[Network]
+
 class DevBoxEventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEV_BOX_EVENT_KIND_UNSPECIFIED: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_DIED: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_OOM: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_REMOVED: _ClassVar[DevBoxEventKind]
+    DEV_BOX_EVENT_KIND_EGRESS_DENIED: _ClassVar[DevBoxEventKind]
     DEV_BOX_EVENT_KIND_OVER_QUOTA: _ClassVar[DevBoxEventKind]
 
 class ConnectionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -51,10 +59,15 @@ DEV_BOX_STATE_PAUSED: DevBoxState
 DEV_BOX_STATE_EXITED: DevBoxState
 DEV_BOX_STATE_REMOVING: DevBoxState
 DEV_BOX_STATE_DEAD: DevBoxState
+NETWORK_UNSPECIFIED: Network
+NETWORK_NONE: Network
+NETWORK_ALLOWLIST: Network
+NETWORK_HOST: Network
 DEV_BOX_EVENT_KIND_UNSPECIFIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_DIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_OOM: DevBoxEventKind
 DEV_BOX_EVENT_KIND_REMOVED: DevBoxEventKind
+DEV_BOX_EVENT_KIND_EGRESS_DENIED: DevBoxEventKind
 DEV_BOX_EVENT_KIND_OVER_QUOTA: DevBoxEventKind
 CONNECTION_STATE_UNSPECIFIED: ConnectionState
 CONNECTION_STATE_CONNECTED: ConnectionState
@@ -165,7 +178,7 @@ class Progress(_message.Message):
     def __init__(self, message: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
 
 class DevBox(_message.Message):
-    __slots__ = ("id", "name", "tenant_id", "image", "state", "profile", "privileged", "engine", "display", "created_at", "started_at", "exit_code", "labels", "missing_limits", "background")
+    __slots__ = ("id", "name", "tenant_id", "image", "state", "profile", "privileged", "engine", "display", "created_at", "started_at", "exit_code", "labels", "missing_limits", "background", "network")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +201,7 @@ class DevBox(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     MISSING_LIMITS_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     tenant_id: str
@@ -203,7 +217,28 @@ class DevBox(_message.Message):
     labels: _containers.ScalarMap[str, str]
     missing_limits: _containers.RepeatedScalarFieldContainer[str]
     background: _containers.RepeatedCompositeFieldContainer[Background]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant_id: _Optional[str] = ..., image: _Optional[str] = ..., state: _Optional[_Union[DevBoxState, str]] = ..., profile: _Optional[_Union[Profile, str]] = ..., privileged: _Optional[bool] = ..., engine: _Optional[str] = ..., display: _Optional[bool] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., exit_code: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., missing_limits: _Optional[_Iterable[str]] = ..., background: _Optional[_Iterable[_Union[Background, _Mapping]]] = ...) -> None: ...
+    network: Network
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant_id: _Optional[str] = ..., image: _Optional[str] = ..., state: _Optional[_Union[DevBoxState, str]] = ..., profile: _Optional[_Union[Profile, str]] = ..., privileged: _Optional[bool] = ..., engine: _Optional[str] = ..., display: _Optional[bool] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., exit_code: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., missing_limits: _Optional[_Iterable[str]] = ..., background: _Optional[_Iterable[_Union[Background, _Mapping]]] = ..., network: _Optional[_Union[Network, str]] = ...) -> None: ...
+
+class SetEgressRequest(_message.Message):
+    __slots__ = ("tenant_id", "request_id", "devbox_id", "allowed_domains", "cut")
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    tenant_id: str
+    request_id: str
+    devbox_id: str
+    allowed_domains: _containers.RepeatedScalarFieldContainer[str]
+    cut: bool
+    def __init__(self, tenant_id: _Optional[str] = ..., request_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., allowed_domains: _Optional[_Iterable[str]] = ..., cut: _Optional[bool] = ...) -> None: ...
+
+class SetEgressResponse(_message.Message):
+    __slots__ = ("allowed_domains",)
+    ALLOWED_DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    allowed_domains: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, allowed_domains: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StartDevBoxRequest(_message.Message):
     __slots__ = ("tenant_id", "request_id", "devbox_id")
@@ -886,16 +921,18 @@ class WatchEventsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WatchEventsResponse(_message.Message):
-    __slots__ = ("devbox_id", "tenant_id", "kind", "detail")
+    __slots__ = ("devbox_id", "tenant_id", "kind", "detail", "host")
     DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     devbox_id: str
     tenant_id: str
     kind: DevBoxEventKind
     detail: str
-    def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+    host: str
+    def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
 
 class ReportGatewayRequest(_message.Message):
     __slots__ = ("state", "since", "orchestrator", "worker_id", "last_error", "last_error_at", "answers_waiting", "answers_waiting_bytes")

@@ -66,6 +66,11 @@ class ExecutorServiceStub:
                 request_serializer=protos_dot_executor__pb2.ListDevBoxesRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.ListDevBoxesResponse.FromString,
                 _registered_method=True)
+        self.SetEgress = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/SetEgress',
+                request_serializer=protos_dot_executor__pb2.SetEgressRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.SetEgressResponse.FromString,
+                _registered_method=True)
         self.ExecDevBox = channel.unary_stream(
                 '/clustercode.executor.v1.ExecutorService/ExecDevBox',
                 request_serializer=protos_dot_executor__pb2.ExecDevBoxRequest.SerializeToString,
@@ -190,6 +195,13 @@ class ExecutorServiceServicer:
 
     def ListDevBoxes(self, request, context):
         """Lists the DevBoxes of one tenant, or of all tenants that this worker serves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetEgress(self, request, context):
+        """Changes what a DevBox may reach, while it runs or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,6 +353,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.ListDevBoxes,
                     request_deserializer=protos_dot_executor__pb2.ListDevBoxesRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.ListDevBoxesResponse.SerializeToString,
+            ),
+            'SetEgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEgress,
+                    request_deserializer=protos_dot_executor__pb2.SetEgressRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.SetEgressResponse.SerializeToString,
             ),
             'ExecDevBox': grpc.unary_stream_rpc_method_handler(
                     servicer.ExecDevBox,
@@ -587,6 +604,33 @@ class ExecutorService:
             '/clustercode.executor.v1.ExecutorService/ListDevBoxes',
             protos_dot_executor__pb2.ListDevBoxesRequest.SerializeToString,
             protos_dot_executor__pb2.ListDevBoxesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/SetEgress',
+            protos_dot_executor__pb2.SetEgressRequest.SerializeToString,
+            protos_dot_executor__pb2.SetEgressResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,8 @@ class ExecutorServiceStub:
     """Removes a DevBox. A repeat with the same request_id is not an error; another one then finds nothing."""
     ListDevBoxes: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListDevBoxesRequest, _executor_pb2.ListDevBoxesResponse]
     """Lists the DevBoxes of one tenant, or of all tenants that this worker serves."""
+    SetEgress: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetEgressRequest, _executor_pb2.SetEgressResponse]
+    """Changes what a DevBox may reach, while it runs or not."""
     ExecDevBox: _grpc.UnaryStreamMultiCallable[_executor_pb2.ExecDevBoxRequest, _executor_pb2.ExecDevBoxResponse]
     """Runs a command in a DevBox. Output chunks if asked for, then the result as the last message."""
     CancelWork: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CancelWorkRequest, _executor_pb2.CancelWorkResponse]
@@ -109,6 +111,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """Removes a DevBox. A repeat with the same request_id is not an error; another one then finds nothing."""
     ListDevBoxes: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListDevBoxesRequest, _executor_pb2.ListDevBoxesResponse]  # type: ignore[assignment]
     """Lists the DevBoxes of one tenant, or of all tenants that this worker serves."""
+    SetEgress: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetEgressRequest, _executor_pb2.SetEgressResponse]  # type: ignore[assignment]
+    """Changes what a DevBox may reach, while it runs or not."""
     ExecDevBox: _aio.UnaryStreamMultiCallable[_executor_pb2.ExecDevBoxRequest, _executor_pb2.ExecDevBoxResponse]  # type: ignore[assignment]
     """Runs a command in a DevBox. Output chunks if asked for, then the result as the last message."""
     CancelWork: _aio.UnaryUnaryMultiCallable[_executor_pb2.CancelWorkRequest, _executor_pb2.CancelWorkResponse]  # type: ignore[assignment]
@@ -198,6 +202,14 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ListDevBoxesResponse, _abc.Awaitable[_executor_pb2.ListDevBoxesResponse]]:
         """Lists the DevBoxes of one tenant, or of all tenants that this worker serves."""
+
+    @_abc_1.abstractmethod
+    def SetEgress(
+        self,
+        request: _executor_pb2.SetEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.SetEgressResponse, _abc.Awaitable[_executor_pb2.SetEgressResponse]]:
+        """Changes what a DevBox may reach, while it runs or not."""
 
     @_abc_1.abstractmethod
     def ExecDevBox(

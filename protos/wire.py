@@ -441,6 +441,8 @@ class DevBoxEvent(DevBoxPayload):
 
     event: Literal["died", "oom", "removed", "egress-denied", "over-quota"]
     detail: Text | None = None
+    host: Text | None = None
+    """Of ``egress-denied``: what it wanted to reach."""
 
 
 class Background(Payload):
@@ -472,6 +474,8 @@ class DevBox(Payload):
     labels: Labels = {}
     missing_limits: Texts | None = None
     background: list[Background] | None = None
+    network: Literal["none", "allowlist", "host"] | None = None
+    """What it reaches: nothing, what its list names, or what the machine does."""
 
 
 class DevBoxAnswer(Payload):
@@ -484,6 +488,12 @@ class DevBoxesAnswer(Payload):
     """Answer of list and list-all."""
 
     devboxes: list[DevBox]
+
+
+class EgressAnswer(Payload):
+    """All names that a DevBox may reach from now on."""
+
+    allowed_domains: Texts
 
 
 class ExecAnswer(Payload):
@@ -704,6 +714,7 @@ ANSWERS: dict[str, type[Payload]] = {
     "DevBox.remove": DevBoxAnswer,
     "DevBox.list": DevBoxesAnswer,
     "DevBox.list-all": DevBoxesAnswer,
+    "DevBox.egress": EgressAnswer,
     "DevBox.exec": ExecAnswer,
     "DevBox.setup": SetupAnswer,
     "DevBox.exec.background": BackgroundAnswer,

@@ -165,6 +165,8 @@ def podman() -> Iterator[Podman]:
         yield engine
     finally:
         engine.stop()
+        with suppress(subprocess.CalledProcessError):  # one that was there before may be in use
+            Podman.run("rmi", *Podman.run("images", "-q", "--filter", "label=io.clustercode.part=egress").split())
         shutil.rmtree(directory, ignore_errors=True)
     left = {kind: sorted(found - before[kind]) for kind, found in _census().items() if found - before[kind]}
     assert not left, f"the tests left something behind: {left}"
@@ -263,7 +265,7 @@ def remove_all(data: Path) -> None:
     with suppress(FileNotFoundError):
         label = f"label=io.clustercode.install={(data / 'install').read_text().strip()}"
         if containers := Podman.run("ps", "-aq", "--filter", label).split():
-            Podman.run("rm", "-f", "-t", "0", *containers)
+            Podman.run("rm", "-f", "-t", "0", "--depend", *containers)  # those beside a DevBox depend on one another
         if volumes := Podman.run("volume", "ls", "-q", "--filter", label).split():
             Podman.run("volume", "rm", "-f", *volumes)
 

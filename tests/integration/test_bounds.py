@@ -161,7 +161,12 @@ async def test_a_text_that_is_no_message_is_an_error(scene: Scene, text: str, co
         ("terminal.input", {"sessionId": "nobody", "data": ""}, "NOT_FOUND", "terminal.open"),
         ("terminal.input", {"sessionId": WITNESS, "data": "%"}, "INVALID_ARGUMENT", "data"),
         ("terminal.close", {"sessionId": "nobody"}, "NOT_FOUND", "terminal.open"),
-        ("DevBox.egress", {"devboxId": "BOX", "allowedDomains": []}, "UNIMPLEMENTED", "DevBox.egress"),
+        (
+            "DevBox.egress",
+            {"devboxId": "BOX", "allowedDomains": ["10.0.0.1"]},
+            "FAILED_PRECONDITION",
+            "without a network",
+        ),
     ],
 )
 @pytest.mark.parametrize("with_id", [True, False], ids=["id", "no-id"])

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from console.workers import WorkerLink
-from protos.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from protos.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from tests.integration.conftest import IMAGE, Podman, create
 
 
@@ -17,7 +17,10 @@ async def test_a_devbox_lives_from_create_to_remove(link: WorkerLink, podman: Po
 
     assert box["state"] == "running"
     assert (box["name"], box["tenantId"], box["profile"], box["engine"]) == ("one", "local", "standard", "podman")
-    assert [step["message"] for step in steps] == ["Creating one", "Starting one"]
+    said = [step["message"] for step in steps]
+    assert said[0] == "Creating one"
+    assert said[1].startswith("one gets no network: ")  # no egress process runs beside this executor
+    assert said[2:] == ["Starting one"]
     of_box = {"devboxId": box["id"]}
     assert [found["id"] for found in (await link.request("DevBox.list", {}))["devboxes"]] == [box["id"]]
     assert [found["id"] for found in (await link.request("DevBox.list-all", {}))["devboxes"]] == [box["id"]]
@@ -62,7 +65,8 @@ async def test_creating_the_same_again_answers_with_what_is_there(link: WorkerLi
         ({"name": "no spaces"}, InvalidArgument, "name"),
         ({"profile": "open"}, FailedPrecondition, "floor of this worker is standard"),
         ({"profile": "offline", "env": {"A": "1"}}, InvalidArgument, "offline"),
-        ({"allowedDomains": ["example.com"]}, Unimplemented, "allowedDomains"),
+        ({"allowedDomains": ["example.com"]}, FailedPrecondition, "egress"),
+        ({"allowedDomains": ["example.com"], "profile": "offline"}, InvalidArgument, "allowedDomains"),
         ({"profile": "strict", "writablePaths": ["/etc"]}, InvalidArgument, "/etc"),
         ({"image": "-v/:/host"}, InvalidArgument, "image"),
     ],

@@ -29,10 +29,13 @@ ONLY_IN = {
         "clustercode/operator_client.py",
     },
     "grpc_health": {"executor/app.py"},
-    "psutil": {"executor/service.py", "gateway/machine.py"},
+    "psutil": {"executor/egress_process.py", "executor/service.py", "gateway/machine.py"},
 }
 PURE = {
     "executor/domains.py",
+    "executor/egress_denials.py",
+    "executor/egress_rules.py",
+    "executor/egress_squid.py",
     "executor/engine_places.py",
     "executor/policy.py",
     "executor/requests.py",

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "podmanPath": ("flag", "variable", "file"),
     "engineSocket": ("/flag", "/variable", "/file"),
     "engineService": ("yes", "no", "yes"),
+    "withEgress": ("no", "yes", "no"),
     "terminalGraceSeconds": ("1.5", "2.5", "3.5"),
     "reconcileSeconds": ("1.5", "2.5", "3.5"),
     "buildMinFreeBytes": ("1", "2", "3"),

@@ -15,7 +15,7 @@ from executor.policy import (
     check_privileged,
     check_tenant,
 )
-from protos.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from protos.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 GB = 1024**3
 NOTHING = Limits(None, None, None)
@@ -87,8 +87,9 @@ def test_writable_paths_add_to_the_profile() -> None:
 
 def test_what_this_version_cannot_promise_is_refused() -> None:
     """Domains, and secrets for an offline box: never silently ignored."""
-    with pytest.raises(Unimplemented):
-        box_options(Profile.STANDARD, asked=NOTHING, allowed_domains=("example.com",))
+    for profile in (Profile.OPEN, Profile.OFFLINE):
+        with pytest.raises(InvalidArgument):
+            box_options(profile, asked=NOTHING, allowed_domains=("example.com",))
     with pytest.raises(InvalidArgument):
         box_options(Profile.OFFLINE, asked=NOTHING, injects_environment=True)
 
