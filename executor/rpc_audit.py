@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from executor.audit import Audit, Who
 
-_SUBJECTS = ("session_id", "devbox_id", "upload_id", "image", "name", "request_id")
+_SUBJECTS = ("session_id", "devbox_id", "upload_id", "name", "image", "request_id")
 """Fields that say what an RPC is about, the first that is filled in counts."""
 _READS = frozenset(
     (
