@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from clustercode.addresses import socket_address, web_address
+from clustercode.addresses import is_private, socket_address, web_address
 from clustercode.configuration import DEFAULT, Configuration, systemd_credential
 from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
 from clustercode.home import Home, Registration
@@ -40,6 +40,12 @@ def complete(configuration: Configuration, home: Home) -> Configuration:
         )
         if not served:
             raise ConfigurationError("Say whom this worker serves: security.tenants in agent.yaml, or TENANTS.")
+    url = configuration.get("url")
+    if not (configuration.get("allowInsecure") or is_private(url)):
+        raise ConfigurationError(
+            f"{configuration.source('url')}: {url.partition('?')[0]} would get the token in the clear: use wss:// (or "
+            "--allow-insecure)."
+        )
     values = {
         "security.tenants": served,
         "workerId": configuration.get("workerId") or _worker_id(data_dir),

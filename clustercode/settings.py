@@ -4,12 +4,15 @@
 against this table by a test. Nothing here does anything.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+
+from protos import limits
 
 Process = Literal["gateway", "executor", "egress", "worker", "command"]
 """Who reads a setting: the three processes, their supervisor, or the commands that people run."""
@@ -33,6 +36,32 @@ class _Text(click.ParamType[str]):
         if not isinstance(value, str | int | float) or not text.isprintable() or not text.strip():
             self.fail("one line of text is wanted here.", param, ctx)
         return text.strip()
+
+
+class _Id(_Text):
+    """An id of a tenant or a worker, as the protocol takes it."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's
+        text = super().convert(value, param, ctx)
+        if not re.fullmatch(limits.ID_PATTERN, text):
+            self.fail(
+                f"{text!r} is no id: letters, digits and '._:-', at most 128, the first a letter or digit.", param, ctx
+            )
+        return text
+
+
+class _Socket(_Text):
+    """The address of an orchestrator's WebSocket."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's
+        text = super().convert(value, param, ctx)
+        if not text.startswith(("ws://", "wss://")):
+            self.fail("an address like wss://host/ws/worker is wanted here.", param, ctx)
+        return text
 
 
 class _Level(click.Choice[str]):
@@ -70,9 +99,9 @@ class _Tenants(click.ParamType[Mapping[str, Any]]):
     name = "tenants"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mapping[str, Any]:  # noqa: ANN401 - click's
-        if isinstance(value, Mapping):
-            return value
-        return dict.fromkeys(_Names().convert(value, param, ctx))
+        if not isinstance(value, Mapping):
+            value = dict.fromkeys(_Names().convert(value, param, ctx))
+        return {_Id().convert(tenant, param, ctx): policy for tenant, policy in value.items()}
 
 
 class _User(click.ParamType[int]):
@@ -132,7 +161,7 @@ class Setting:
 SETTINGS = (
     Setting("url", "ORCHESTRATOR_WS_URL", ("--url",),
             "The orchestrator's WebSocket, for example wss://example.com/ws/worker. Else worker.json's, or made from "
-            "ORCHESTRATOR_URL.", ("gateway", "worker")),
+            "ORCHESTRATOR_URL.", ("gateway", "worker"), _Socket()),
     Setting("orchestrator", "ORCHESTRATOR_URL", ("--orchestrator",),
             "The orchestrator's web address. Else that of its WebSocket.", ("worker", "command"),
             default="https://console.clustercode.io"),
@@ -144,12 +173,12 @@ SETTINGS = (
             "File that holds the token, and nothing else. Else systemd's credential 'token', or credentials.json.",
             ("gateway", "worker"), _FILE),
     Setting("tenant", "TENANT_ID", ("--tenant",), "The tenant this worker is registered for. Else worker.json's.",
-            ("gateway", "worker")),
+            ("gateway", "worker"), _Id()),
     Setting("name", "WORKER_NAME", ("--name",), "The worker's name, as people see it. Else the hostname.",
             ("gateway", "worker")),
     Setting("workerId", "WORKER_ID", ("--worker-id",),
             "The worker's id. Else worker.json's, or one that is made once and kept in the data directory.",
-            ("gateway", "worker")),
+            ("gateway", "worker"), _Id()),
     Setting("mode", "AGENT_MODE", ("--mode",), "Your own machine (byom), or one of a managed fleet.", _BOTH,
             click.Choice(["byom", "fleet"]), "byom"),
     Setting("allowInsecure", "ALLOW_INSECURE", ("--allow-insecure/--no-allow-insecure",),

@@ -180,8 +180,8 @@ class _Child:
         finally:
             if token is not None:
                 os.close(token)
-        await _hand_over(self._process, configuration.to_json(self.name))
         try:
+            await _hand_over(self._process, configuration.to_json(self.name))
             return await self._process.wait()
         finally:
             # Only when this task is cancelled: the other process cannot go on. Bounded, so it may wait.

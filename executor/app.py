@@ -100,7 +100,6 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
         ],
     )
     _bind(server, data_dir)
-    rpc_operator.check_directory(data_dir)
     async with asyncio.TaskGroup() as life:
         finding = life.create_task(engine_service.run(), name="engine-service")
         opening = life.create_task(egress.run(), name="egress")
@@ -203,6 +202,7 @@ def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:
     """Open the socket 0660 by umask, so that there is no moment at which others could enter."""
     path = data_dir.rpc / "executor.sock"
     _check_directory(data_dir)
+    rpc_operator.check_directory(data_dir)
     with suppress(FileNotFoundError):
         path.unlink()
     before = os.umask(0o117)
