@@ -46,6 +46,17 @@ def _data_dir(data_dir: Path) -> Check:
     return Check("data directory", "pass", str(data_dir))
 
 
+def check_egress() -> Check:
+    """Look for the programs through which DevBoxes reach the names that they may."""
+    from executor.egress_programs import program  # noqa: PLC0415 - only the doctor asks
+
+    missing = [name for name in ("squid", "socat") if program(name) is None]
+    if missing:
+        fix = f"As root: apt-get install {' '.join(missing)} (or dnf install)"
+        return Check("egress", "warn", f"no {' and '.join(missing)}: only open DevBoxes have a network", fix)
+    return Check("egress", "pass", "squid and socat are there")
+
+
 def check_rootless() -> list[Check]:
     """Look at what an ordinary user's Podman needs; nothing where this is root, or no Linux."""
     if sys.platform != "linux" or os.geteuid() == 0:

@@ -51,14 +51,15 @@ def doctor(as_json: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
 async def _checked(configuration: Configuration, home: Home) -> list[Check]:
     from clustercode.check_account import check_account  # noqa: PLC0415 - loads the network's part
     from clustercode.check_engine import check_engine  # noqa: PLC0415 - loads the engine's part
-    from clustercode.check_machine import check_machine, check_rootless  # noqa: PLC0415 - the same
+    from clustercode.check_machine import check_egress, check_machine, check_rootless  # noqa: PLC0415 - the same
 
     async with asyncio.TaskGroup() as tasks:
         account = tasks.create_task(check_account(configuration, home), name="account")
         engine = tasks.create_task(check_engine(configuration), name="engine")
     of_engine, storage = engine.result()
     rootless = [] if configuration.get("runtime") == "docker" else check_rootless()
-    return [*account.result(), *of_engine, *rootless, *check_machine(configuration.get("dataDir"), storage)]
+    machine = [check_egress(), *check_machine(configuration.get("dataDir"), storage)]
+    return [*account.result(), *of_engine, *rootless, *machine]
 
 
 def _show(found: list[Check]) -> None:

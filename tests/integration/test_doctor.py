@@ -69,7 +69,7 @@ async def test_a_good_machine_is_all_green(podman: Podman, home: Path) -> None:
     assert {name: check for name, check in found.items() if check["status"] != "pass"} == {}
     assert found.keys() >= {
         "auth", "registration", "orchestrator", "clock", "engine", "limits", "leftovers", "data directory", "disk",
-        "inodes", "memory",
+        "inodes", "memory", "egress",
     }  # fmt: skip
     assert "e@example.com" in found["auth"]["detail"]
     assert found["engine"]["detail"].startswith("podman ")
@@ -97,11 +97,11 @@ async def test_it_starts_podmans_service_for_the_while_as_a_worker_would(podman:
     assert "podman rm -f clustercode-0123456789ab" in found["leftovers"]["fix"]
 
 
-async def test_no_engine_and_a_full_disk(home: Path) -> None:
+async def test_no_engine_no_proxy_and_a_full_disk(home: Path) -> None:
     """It says what to install, and which directory has no room."""
     data = home / "data"
     data.mkdir()
-    hidden = "mount -t tmpfs tmpfs /run"
+    hidden = "mount -t tmpfs tmpfs /run; mount --bind /dev/null /usr/sbin/squid"
     full = f"mount -t tmpfs -o size=4m tmpfs {data}; head -c 8m /dev/zero > {data}/fill 2>/dev/null || true"
     found, docker = map(findings, await asyncio.gather(
         in_namespace(f"{hidden}; {full}", home, PODMAN_PATH="/nonexistent/podman", DATA_DIR=str(data)),
@@ -115,6 +115,8 @@ async def test_no_engine_and_a_full_disk(home: Path) -> None:
     assert str(data) in found["disk"]["detail"]
     assert "DATA_DIR" in found["disk"]["fix"]
     assert found["auth"]["status"] == "pass"
+    assert found["egress"]["status"] == "warn"
+    assert "apt-get install squid" in found["egress"]["fix"]
     assert docker["engine"]["status"] == "fail"
     assert "Docker" in docker["engine"]["detail"]
     assert docker["disk"]["status"] == "pass"

@@ -51,7 +51,7 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
 
             # Neither has been given what is not its own, and nobody who lists processes sees any of it.
             children = {child.cmdline()[-2]: child for child in psutil.Process(worker.pid).children(recursive=True)}
-            assert children.keys() == {"gateway", "executor"}
+            assert children.keys() >= {"gateway", "executor"}
             for child in children.values():
                 seen = f"{child.cmdline()} {child.environ()}"
                 assert console.worker_token not in seen
