@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -49,6 +50,8 @@ def doctor(as_json: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
 
 
 async def _checked(configuration: Configuration, home: Home) -> list[Check]:
+    if sys.platform == "win32":
+        return [Check("platform", "fail", "the worker does not run on Windows itself", "Run it inside WSL.")]
     from clustercode.check_account import check_account  # noqa: PLC0415 - loads the network's part
     from clustercode.check_engine import check_engine  # noqa: PLC0415 - loads the engine's part
     from clustercode.check_machine import check_egress, check_machine, check_rootless  # noqa: PLC0415 - the same

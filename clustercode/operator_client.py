@@ -51,8 +51,9 @@ class Operator:
 
     def _asked(self, call: Callable[[], _Answer]) -> _Answer:
         try:
-            if not self._socket.exists():
-                raise NotRunning(self._away())
+            self._socket.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotRunning(self._away()) from None
         except PermissionError:
             raise Unusable(
                 f"{self._socket.parent} is for the executor's user alone: become that user, or root."

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from console.app import Console
 from tests.integration.commands import environment, run
@@ -118,6 +119,54 @@ async def test_the_first_run_registers_for_the_only_tenant(podman: Podman, conso
 
     shown = await run("config", "get", "WORKER_ID", home=home)
     assert (shown.code, shown.out.strip()) == (0, link.id)
+
+
+@asynccontextmanager
+async def with_two_tenants() -> AsyncIterator[str]:
+    """An orchestrator whose token may serve two; nothing listens for workers there."""
+
+    async def tenants(_: web.Request) -> web.Response:
+        return web.json_response([{"id": "a", "name": "Ann"}, {"id": "b", "name": "Bob\x1b[31m"}])
+
+    app = web.Application()
+    app.add_routes([web.get("/api/tenants", tenants)])
+    runner = web.AppRunner(app, handle_signals=False, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_person_chooses_among_several_tenants(podman: Podman, home: Path) -> None:
+    """On a terminal it asks, and keeps the answer; elsewhere it says which there are."""
+    async with with_two_tenants() as url:
+        told = await run("worker", home=home, ORCHESTRATOR_URL=url)
+        assert told.code == 4
+        assert "choose one with --tenant: a, b" in told.err
+
+        ours, theirs = os.openpty()
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "clustercode", "worker", stdin=theirs, stdout=theirs, stderr=theirs,
+            env=environment(home, ORCHESTRATOR_URL=url, ENGINE_SOCKET=str(podman.socket)),
+        )  # fmt: skip
+        os.close(theirs)
+        try:
+            seen = b""
+            async with asyncio.timeout(30):
+                while b"Tenant (1" not in seen and b"Tenant:" not in seen:
+                    seen += await asyncio.to_thread(os.read, ours, 4096)
+                assert b"1  Ann  (a)" in seen
+                assert b"2  Bob[31m  (b)" in seen  # what a terminal would obey is taken out
+                os.write(ours, b"2\n")
+                await eventually((home / ".clustercode" / "worker.json").exists)
+        finally:
+            worker.terminate()
+            await worker.wait()
+            os.close(ours)
+    kept = json.loads((home / ".clustercode" / "worker.json").read_text())
+    assert (kept["tenantId"], kept["orchestratorUrl"]) == ("b", f"{url.replace('http', 'ws')}/ws/worker")
 
 
 async def test_a_first_run_for_a_tenant_that_is_not_ones_own_is_refused(console: Console, home: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from protos import executor_pb2 as pb
 from tests.integration.commands import run
-from tests.integration.conftest import OTHER_TENANT, TENANT, Podman, executor_process
+from tests.integration.conftest import OTHER_TENANT, TENANT, Podman, eventually, executor_process
 from tests.integration.seam import seam
 
 
@@ -72,5 +72,6 @@ async def test_an_executor_does_not_serve_its_owner_where_others_could_enter(
 async def test_the_owners_socket_is_the_executors_users_alone(podman: Podman, directory: Path) -> None:
     """Unlike the gateway's, which its group may use."""
     async with seam(podman, directory) as executor:
+        await eventually((executor.data / "operator" / "rpc.sock").exists)
         assert (executor.data / "operator").stat().st_mode & 0o777 == 0o700
         assert (executor.data / "operator" / "rpc.sock").stat().st_mode & 0o777 == 0o600
