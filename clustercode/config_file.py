@@ -32,7 +32,7 @@ def read_text(path: Path) -> str | None:
     if len(data) > _MAX_BYTES:
         raise ConfigurationError(f"{path} is larger than {_MAX_BYTES} bytes: it cannot be a file of configuration.")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # some editors begin with a mark
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text, from byte {error.start} on.") from None
 

@@ -139,7 +139,7 @@ def _resolved(
     if setting.variable and (text := environ.get(setting.variable)):
         from_variable = Value(_converted(setting, text, setting.variable), f"variable {setting.variable}")
     entry = found.get(setting.key)
-    if entry is not None and entry.value is not None:
+    if entry is not None and entry.value not in (None, ""):
         from_file = Value(_converted(setting, entry.value, entry.where), entry.where)
     if setting is _FLOOR and from_variable and from_file:
         strict = settings.stricter(from_variable.value, from_file.value)

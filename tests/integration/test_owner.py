@@ -14,15 +14,16 @@ async def test_the_owner_lists_stops_and_removes_every_tenants_devboxes(podman: 
     """By name or id, one or all; what cannot be done is said before anything is done."""
     async with seam(podman, directory, tenants=[TENANT, OTHER_TENANT], mode="fleet") as executor:
         where = ("--data-dir", str(executor.data))
-        mine = await executor.create("mine")
-        theirs = await executor.create("theirs", tenant=OTHER_TENANT)
-        twin = await executor.create("mine", tenant=OTHER_TENANT)
+        plain = {"profile": pb.PROFILE_OFFLINE}  # the quickest: they need no network
+        mine = await executor.create("mine", **plain)
+        theirs = await executor.create("theirs", tenant=OTHER_TENANT, **plain)
+        twin = await executor.create("mine", tenant=OTHER_TENANT, **plain)
 
         listed = await run("devboxes", "list", *where, home=directory)
         assert listed.code == 0
         for box, state in ((mine, "running"), (theirs, "running"), (twin, "running")):
             line = next(line for line in listed.out.splitlines() if line.startswith(box.id))
-            assert line.split()[1:5] == [box.name, box.tenant_id, state, "standard"]
+            assert line.split()[1:5] == [box.name, box.tenant_id, state, "offline"]
 
         unknown = await run("devboxes", "stop", "theirs", "nobody", *where, home=directory)
         assert unknown.code == 4

@@ -161,6 +161,17 @@ def test_login_and_registration_are_read_and_preferences_are_stronger(tmp_path: 
     assert for_worker({}, {}, home, etc=tmp_path).get("url") == "wss://mine.example/ws/worker"
 
 
+def test_what_editors_and_other_programs_leave_is_no_error(tmp_path: Path) -> None:
+    """A byte order mark, an empty file, a value that was cleared."""
+    home = Home(tmp_path)
+    home.worker_file.write_text("")
+    home.config_file.write_bytes(b'\xef\xbb\xbf{"WORKER_NAME": "", "LOG_LEVEL": "warn"}')
+
+    configuration = for_worker({}, {}, home, etc=tmp_path)
+    assert configuration.is_default("name")
+    assert configuration.get("logLevel") == "WARNING"
+
+
 def test_a_section_in_config_json_reads_as_in_yaml(tmp_path: Path) -> None:
     """The floor and a tenant's policy may stand there too; saying one thing twice is refused."""
     home = Home(tmp_path)
