@@ -37,6 +37,7 @@ def gateway_config(configuration: Configuration, environ: Mapping[str, str]) -> 
         "executor_socket": "executorSocket",
         "executor_uid": "executorUid",
         "allow_insecure": "allowInsecure",
+        "metrics": "metrics",
     }
     more = {
         "token_file": token_file,

@@ -165,9 +165,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
                 disk,
             )
             service = ExecutorService(parts)
-            healthy = health.aio.HealthServicer()
-            pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
-            health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+            healthy = _add_to(server, service)
             await server.start()
             serving_owner = life.create_task(
                 rpc_operator.serve(service, data_dir, AuditInterceptor(audit, "owner")), name="operator"
@@ -196,6 +194,14 @@ def _let_go(parts: Parts) -> None:
     parts.displays.close_all()
     parts.backgrounds.close()
     parts.events.close()
+
+
+def _add_to(server: grpc.aio.Server, service: ExecutorService) -> health.aio.HealthServicer:
+    """Have the server serve all services, and return the one that says so."""
+    healthy = health.aio.HealthServicer()
+    pb_grpc.add_ExecutorServiceServicer_to_server(service, server)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    return healthy
 
 
 def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:

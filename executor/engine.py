@@ -17,6 +17,7 @@ import aiodocker
 import aiohttp
 
 from executor.exec_stream import ExecOutput, ExecStream, start_exec
+from executor.metrics import Metrics
 from executor.policy import BoxOptions
 from protos.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Unavailable
 
@@ -73,6 +74,7 @@ class Engine:
 
     def __init__(self, locate: Callable[[], Path]) -> None:
         self._locate = locate
+        self.metrics = Metrics()
         self._socket: Path | None = None
         self._docker: aiodocker.Docker | None = None
         self._info: EngineInfo | None = None
@@ -99,7 +101,7 @@ class Engine:
         Podman may take a second for it on a busy machine (it asks the package manager), so nobody waits for it.
         """
         if self._info is None:
-            async with self._call() as docker:
+            async with self._call("learn") as docker:
                 version, info = await docker.version(), await docker.system.info()
             names = {component.get("Name", "") for component in version.get("Components") or ()}
             kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
@@ -113,18 +115,18 @@ class Engine:
         self, labels: Iterable[str], *, running_only: bool = False, timeout_s: float = CALL_TIMEOUT_S
     ) -> list[str]:
         """Return the names of all containers that carry all the labels (``key=value``)."""
-        async with self._call(timeout_s) as docker:
+        async with self._call("list_names", timeout_s) as docker:
             found = await docker.containers.list(all=not running_only, filters=json.dumps({"label": list(labels)}))
         return [container["Names"][0].removeprefix("/") for container in found]
 
     async def inspect(self, name: str) -> dict[str, Any]:
         """Return all the engine knows of a container; raises `NotFound`."""
-        async with self._call() as docker:
+        async with self._call("inspect") as docker:
             return await docker.containers.container(name).show()
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Create a named volume. One of that name that is there stays."""
-        async with self._call() as docker:
+        async with self._call("create_volume") as docker:
             await docker.volumes.create(  # type: ignore[no-untyped-call] # aiodocker types not all
                 {"Name": name, "Labels": dict(labels)}
             )
@@ -132,7 +134,7 @@ class Engine:
     async def remove_volume(self, name: str) -> None:
         """Remove a volume and all in it. Safe to repeat."""
         try:
-            async with self._call() as docker:
+            async with self._call("remove_volume") as docker:
                 await aiodocker.volumes.DockerVolume(docker, name).delete()  # type: ignore[no-untyped-call]
         except NotFound:
             pass
@@ -170,7 +172,7 @@ class Engine:
             config["HostConfig"]["NetworkMode"] = f"container:{beside}"
             if self.kind == "docker":
                 del config["Hostname"]
-        async with self._call(60.0) as docker:
+        async with self._call("create_container", 60.0) as docker:
             await docker.containers.create(config, name=name)
 
     async def disk_usage(self) -> dict[str, int]:
@@ -187,18 +189,18 @@ class Engine:
 
     async def start(self, name: str) -> None:
         """Start a container. One that runs stays as it is."""
-        async with self._call(60.0) as docker:
+        async with self._call("start", 60.0) as docker:
             await docker.containers.container(name).start()
 
     async def stop(self, name: str, timeout_s: int) -> None:
         """Ask the container's processes to end, kill them after ``timeout_s``. One that is stopped stays as it is."""
-        async with self._call(timeout_s + CALL_TIMEOUT_S) as docker:
+        async with self._call("stop", timeout_s + CALL_TIMEOUT_S) as docker:
             await docker.containers.container(name).stop(t=timeout_s)
 
     async def remove(self, name: str) -> None:
         """Kill and remove a container. Safe to repeat."""
         try:
-            async with self._call(60.0) as docker:
+            async with self._call("remove", 60.0) as docker:
                 await docker.containers.container(name).delete(force=True)
         except NotFound:
             pass
@@ -210,7 +212,7 @@ class Engine:
         """
         filters = json.dumps({"type": ["container"], "label": [label]})
         params = {"stream": "true", "filters": filters}
-        async with self._call(None) as docker, docker._query("events", params=params, timeout=None) as response:  # noqa: SLF001
+        async with self._call(None, None) as docker, docker._query("events", params=params, timeout=None) as response:  # noqa: SLF001
             try:
                 pending = b""
                 async for data in response.content.iter_any():
@@ -227,7 +229,7 @@ class Engine:
 
     async def image_labels(self, image: str) -> dict[str, str]:
         """Return an image's labels; raises `NotFound`."""
-        async with self._call() as docker:
+        async with self._call("image_labels") as docker:
             found = await docker.images.inspect(image)
         return (found.get("Config") or {}).get("Labels") or {}
 
@@ -236,7 +238,7 @@ class Engine:
         layers: dict[str, tuple[int, int]] = {}
         try:
             async with asyncio.timeout(PULL_TIMEOUT_S):
-                async with self._call(None) as docker:
+                async with self._call(None, None) as docker:
                     async for line in docker.images.pull(image, stream=True):
                         detail = line.get("progressDetail") or {}
                         if detail.get("total"):
@@ -261,7 +263,7 @@ class Engine:
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> Any:  # noqa: ANN401 - whatever the engine answers
         """Make one call of the engine's API that aiodocker has no words for; `executor.engine_images` has them."""
-        async with self._call(timeout_s) as docker:
+        async with self._call("ask", timeout_s) as docker:
             return await docker._query_json(path, method, params=params, data=body)  # noqa: SLF001
 
     async def post_tar(
@@ -271,7 +273,7 @@ class Engine:
 
         Closing the iterator closes the connection, by which engines know that nobody waits any more.
         """
-        async with self._call(None) as docker:
+        async with self._call(None, None) as docker:
             headers = {"Content-Type": "application/x-tar"}
             async with docker._query(  # noqa: SLF001
                 path, "POST", params=params, data=body, headers=headers, timeout=None
@@ -303,7 +305,7 @@ class Engine:
         tty: bool = False,
     ) -> str:
         """Prepare a command in a running container; returns the exec's id."""
-        async with self._call() as docker:
+        async with self._call("create_exec") as docker:
             created = await docker.containers.container(name).exec(
                 list(argv), stdin=True, tty=tty, user=user, workdir=workdir or None, environment=env
             )
@@ -317,19 +319,28 @@ class Engine:
 
     async def exec_exit_code(self, exec_id: str) -> int | None:
         """Return the exit code of a command, None while it runs; raises `NotFound` once the engine forgot it."""
-        async with self._call() as docker:
+        async with self._call("exec_exit_code") as docker:
             state = await docker.containers.exec(exec_id).inspect()
         return None if state["Running"] else int(state["ExitCode"] or 0)
 
     async def resize_exec(self, exec_id: str, *, cols: int, rows: int) -> None:
         """Set the size of a command's terminal."""
-        async with self._call(5.0) as docker:
+        async with self._call("resize_exec", 5.0) as docker:
             await docker.containers.exec(exec_id).resize(h=rows, w=cols)
 
     # --- the border -----------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _call(self, timeout_s: float | None = CALL_TIMEOUT_S) -> AsyncIterator[aiodocker.Docker]:
+    async def _call(
+        self, name: str | None, timeout_s: float | None = CALL_TIMEOUT_S
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """Give the client for one call, and count it; ``name`` is None for a stream."""
+        with self.metrics.engine_call(name):
+            async with self._bounded(timeout_s) as docker:
+                yield docker
+
+    @asynccontextmanager
+    async def _bounded(self, timeout_s: float | None) -> AsyncIterator[aiodocker.Docker]:
         """Give the client for one call, bound it in time, and turn whatever the engine says into ours."""
         socket = self._locate()
         if self._docker is None or socket != self._socket:

@@ -175,6 +175,11 @@ class Ledger:
         work = self._entries.get((tenant, request_id))
         return work is not None and work.cancel()
 
+    @property
+    def running(self) -> int:
+        """How much work is under way."""
+        return self._running
+
     async def drain(self, deadline_s: float) -> bool:
         """Wait for work in flight, then cancel what is left; the task group waits for its clean-up.
 

@@ -14,6 +14,7 @@ _SUBJECTS = ("session_id", "devbox_id", "upload_id", "name", "image", "request_i
 _READS = frozenset(
     (
         "GetStatus",
+        "GetMetrics",
         "ReportGateway",
         "ShowWorker",
         "ListAllDevBoxes",

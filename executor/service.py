@@ -62,6 +62,22 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
             self.gateway_report = (request, time.monotonic())
             return pb.ReportGatewayResponse()
 
+    async def GetMetrics(self, request: pb.GetMetricsRequest, context: Context) -> pb.GetMetricsResponse:  # noqa: ARG002, N802
+        """Give the figures of this process."""
+        async with refusing(context):
+            return pb.GetMetricsResponse(text=await self.parts.engine.metrics.text(self._figures))
+
+    def _figures(self) -> dict[str, float]:
+        parts = self.parts
+        terminals = parts.sessions.terminals()
+        return {
+            "sessions": len(terminals),
+            "displays": len(parts.displays),
+            "scrollback_bytes": sum(terminal.scrollback.end - terminal.scrollback.base for terminal in terminals),
+            "engine_up": float(parts.engine.known is not None),
+            "work_in_flight": parts.ledger.running,
+        }
+
     async def CancelWork(self, request: pb.CancelWorkRequest, context: Context) -> pb.CancelWorkResponse:  # noqa: N802
         """Stop work in flight."""
         async with refusing(context):

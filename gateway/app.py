@@ -11,12 +11,12 @@ from functools import partial
 
 from websockets.exceptions import ConnectionClosed
 
-from gateway import events, heartbeat, liveness
+from gateway import events, heartbeat, liveness, metrics_server
 from gateway.backoff import Backoff, Ending
 from gateway.clock import Clock, LoopClock
 from gateway.commands import Commands
 from gateway.config import GatewayConfig
-from gateway.connection import CLOSE_GOING_AWAY, Connection, DialError, dial, ending_of
+from gateway.connection import CLOSE_GOING_AWAY, Connection, DialError, Traffic, dial, ending_of
 from gateway.credentials import Token
 from gateway.dispatch import Dispatch
 from gateway.displays import Displays
@@ -25,6 +25,7 @@ from gateway.executor_client import ExecutorClient
 from gateway.faults import report
 from gateway.in_flight import InFlight
 from gateway.machine import Machine
+from gateway.metrics import Figure, Metrics
 from gateway.open_sessions import OpenSessions
 from gateway.outbox import Outbox
 from gateway.self_report import SelfReport
@@ -80,10 +81,16 @@ async def run(config: GatewayConfig, clock: Clock | None = None, ready: Callable
 async def _run(config: GatewayConfig, clock: Clock, ready: Callable[[], None]) -> ExitCode:
     token = Token(config.token_file)
     code = ExitCode.CLEAN
-    async with ExecutorClient(config.executor_socket, config.executor_uid) as executor:
+    metrics = Metrics(clock.now)
+    async with (
+        ExecutorClient(config.executor_socket, config.executor_uid) as executor,
+        metrics_server.serving(config, metrics, executor),
+    ):
         try:
             async with asyncio.TaskGroup() as tasks:
-                gateway = Gateway(config, token, executor, tasks, clock)
+                gateway = Gateway(config, token, executor, tasks, clock, metrics)
+                if config.metrics is not None:
+                    metrics.enable(gateway.figures)
                 serving = tasks.create_task(gateway.stay_connected(ready), name="connection")
                 tasks.create_task(gateway.forward_events(), name="events")
                 tasks.create_task(gateway.tell_of_itself(), name="self report")
@@ -133,7 +140,13 @@ class Gateway:
     """One process's worth of state; what belongs to one connection lives in `_serve`."""
 
     def __init__(
-        self, config: GatewayConfig, token: Token, executor: ExecutorClient, tasks: asyncio.TaskGroup, clock: Clock
+        self,
+        config: GatewayConfig,
+        token: Token,
+        executor: ExecutorClient,
+        tasks: asyncio.TaskGroup,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._clock = clock
         self._config = config
@@ -144,7 +157,24 @@ class Gateway:
         self._self_report = SelfReport(config, self._uplink)
         self._memory = SessionMemory()
         self._in_flight = InFlight()
-        self.dispatch = Dispatch(tasks, Commands(executor), self._uplink, self._in_flight, config.tenant_id)
+        self._traffic = Traffic()
+        self._metrics = metrics
+        self._connections = 0
+        self.dispatch = Dispatch(
+            tasks, Commands(executor), self._uplink, self._in_flight, config.tenant_id, metrics=metrics
+        )
+
+    def figures(self) -> Iterator[Figure]:
+        """Give what is known at any time, for `metrics`."""
+        waiting, waiting_bytes = self._uplink.waiting
+        yield Figure("connected", "Whether a connection is registered", float(self._uplink.connected))
+        yield Figure("connections_total", "Connections that were registered", self._connections)
+        yield Figure("sent_bytes_total", "Bytes of messages sent to the orchestrator", self._traffic.sent)
+        yield Figure("received_bytes_total", "Bytes of messages received", self._traffic.received)
+        yield Figure("commands_in_flight", "Commands under way", len(self._in_flight))
+        yield Figure("answers_waiting", "Answers that wait for a connection", waiting)
+        yield Figure("answers_waiting_bytes", "Bytes of these", waiting_bytes)
+        yield Figure("executor_up", "Whether the executor answered last", float(self._status.executor_answers))
 
     async def stay_connected(self, ready: Callable[[], None]) -> None:
         """Dial, serve, wait, again. Returns only by cancellation.
@@ -159,6 +189,7 @@ class Gateway:
             ending = await self._attempt()
             self._self_report.waiting()
             delay_s = backoff.delay_s(ending, random=random.random())  # noqa: S311 - spreads load, guards nothing
+            self._metrics.redial(ending.reason)
             log.info("Dialing again in %.1f s", delay_s)
             await self._clock.sleep(delay_s)
 
@@ -180,7 +211,7 @@ class Gateway:
         self._self_report.dialing()
         log.info("Dialing %s", self._config.orchestrator)
         try:
-            connection = await dial(self._config, self._token.read())
+            connection = await dial(self._config, self._token.read(), self._traffic)
         except Misconfigured as error:  # The token file was there at the start: perhaps it is being replaced.
             self._self_report.failed(str(error))
             log.warning("%s", error)
@@ -209,6 +240,7 @@ class Gateway:
                     uplink=self._uplink,
                     memory=self._memory,
                     in_flight=self._in_flight,
+                    metrics=self._metrics,
                     channels=channels,
                     window_bytes=self._config.window_bytes,
                 )
@@ -218,12 +250,14 @@ class Gateway:
                     executor=self._executor,
                     uplink=self._uplink,
                     in_flight=self._in_flight,
+                    metrics=self._metrics,
                     channels=channels,
                     window_bytes=self._config.window_bytes,
                 )
                 sessions = OpenSessions(connection, terminals, displays)
                 await self._register(connection)
                 registered_at = self._clock.now()
+                self._connections += 1
                 self._self_report.connected()
                 await self._uplink.open(connection)
                 beat = partial(self._beat, connection, registered_engines=self._status.engines)

@@ -12,6 +12,9 @@ from protos import limits
 _Id = Annotated[str, StringConstraints(pattern=limits.ID_PATTERN)]
 
 
+MAX_PORT = 65535
+
+
 class GatewayConfig(BaseModel):
     """Settings of one gateway process."""
 
@@ -31,6 +34,7 @@ class GatewayConfig(BaseModel):
     window_bytes: Annotated[int, Field(ge=limits.MIN_WINDOW_BYTES, le=limits.MAX_WINDOW_BYTES)] = (
         limits.DEFAULT_WINDOW_BYTES
     )
+    metrics: Annotated[str | None, Field(description="Loopback host:port that serves figures; absent: none.")] = None
     drain_timeout_s: Annotated[float, Field(ge=0, le=600, description="Time for running answers when stopping.")] = 10.0
 
     @model_validator(mode="after")
@@ -44,9 +48,21 @@ class GatewayConfig(BaseModel):
             raise ValueError(
                 f"ws:// would send the token to {url.hostname} in the clear: use wss:// (or --allow-insecure)."
             )
+        if self.metrics is not None:
+            host, port = self.metrics_address
+            if not _is_loopback(host) or not 0 <= port <= MAX_PORT:
+                raise ValueError("Metrics are served on a loopback address only, for example 127.0.0.1:9464.")
         if self.mode == "byom" and self.tenant_id is None:
             raise ValueError("In mode byom the worker belongs to one tenant: set tenant_id.")
         return self
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port that serve figures; raises `ValueError` where it is none."""
+        host, colon, port = (self.metrics or "").rpartition(":")
+        if not colon or not port.isdecimal():
+            raise ValueError("Metrics are served on an address like 127.0.0.1:9464.")
+        return host.removeprefix("[").removesuffix("]"), int(port)
 
     @property
     def orchestrator(self) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NoReturn, Protocol, cast
@@ -55,7 +56,7 @@ class Source(Protocol):
         """Take note that the orchestrator has read all output below ``offset``."""
 
 
-async def dial(config: GatewayConfig, token: str) -> "Connection":
+async def dial(config: GatewayConfig, token: str, traffic: "Traffic") -> "Connection":
     """Dial once; raises `DialError`, or `TokenRefused` where another attempt is pointless."""
     headers = {"Authorization": f"Bearer {token}", "X-ClusterCode-Worker-Id": config.worker_id}
     if config.tenant_id is not None:
@@ -92,7 +93,7 @@ async def dial(config: GatewayConfig, token: str) -> "Connection":
     except (OSError, EOFError, ValueError, ImportError) as error:
         # ImportError: a SOCKS proxy without the library for it; ValueError: a proxy address that makes no sense.
         raise DialError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
-    return Connection(ws, config.window_bytes)
+    return Connection(ws, config.window_bytes, traffic)
 
 
 def _explain_status(error: InvalidStatus) -> NoReturn:
@@ -118,6 +119,14 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return None
 
 
+@dataclass
+class Traffic:
+    """Bytes of messages, of all connections of this process; of received text, characters."""
+
+    sent: int = 0
+    received: int = 0
+
+
 class Connection:
     """An open WebSocket. Lives from a dial to the close; never reopened.
 
@@ -125,8 +134,9 @@ class Connection:
     stand in (see `watermark`).
     """
 
-    def __init__(self, ws: ClientConnection, window_bytes: int) -> None:
+    def __init__(self, ws: ClientConnection, window_bytes: int, traffic: Traffic) -> None:
         self._ws = ws
+        self._traffic = traffic
         self._turnstile = Turnstile()
         self._watermark: Watermark[Source] = Watermark(window_bytes)
         self.binary = ws.subprotocol == wire.SUBPROTOCOL_BINARY
@@ -135,13 +145,16 @@ class Connection:
 
     async def receive(self) -> str | bytes:
         """Return the next message, text as str; raises `ConnectionClosed`."""
-        return await self._ws.recv()
+        message = await self._ws.recv()
+        self._traffic.received += len(message)
+        return message
 
     async def send(self, frame: bytes) -> None:
         """Send a text frame ahead of all waiting data; raises `ConnectionClosed`."""
         await self._turnstile.enter(control=True)
         try:
             await self._ws.send(frame, text=True)
+            self._traffic.sent += len(frame)
         finally:
             self._turnstile.leave()
 
@@ -150,6 +163,7 @@ class Connection:
         await self._turnstile.enter(control=False)
         try:
             await self._ws.send(frame, text=True)
+            self._traffic.sent += len(frame)
         finally:
             self._turnstile.leave()
 
@@ -161,6 +175,7 @@ class Connection:
         await self._turnstile.enter(control=False)
         try:
             await self._ws.send(frame, text=text)
+            self._traffic.sent += len(frame)
             if not self.acks:
                 due = self._watermark.sent(source, end, size)
                 if self._watermark.full:

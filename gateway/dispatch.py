@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from gateway.commands import Commands, not_yet
 from gateway.connection import Connection
 from gateway.faults import report
 from gateway.in_flight import InFlight
+from gateway.metrics import OK, Metrics
 from gateway.open_sessions import OpenSessions
 from gateway.reporter import Handler
 from gateway.uplink import Uplink
@@ -40,8 +42,16 @@ class Dispatch:
     """Runs commands, each in its own task of a group that outlives connections, so that answers do too."""
 
     def __init__(
-        self, tasks: asyncio.TaskGroup, commands: Commands, uplink: Uplink, in_flight: InFlight, tenant_id: str | None
+        self,
+        tasks: asyncio.TaskGroup,
+        commands: Commands,
+        uplink: Uplink,
+        in_flight: InFlight,
+        tenant_id: str | None,
+        *,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._tasks = tasks
         self._commands = commands
         self._uplink = uplink
@@ -90,8 +100,10 @@ class Dispatch:
         elif self._stopping:
             raise Unavailable("This worker is stopping; send it again when it is back.")
         elif isinstance(payload, wire.TerminalOpen):
+            self._metrics.opening(message.type, message.id)
             sessions.terminals.open(message.id, payload)
         elif isinstance(payload, wire.DisplayOpen):
+            self._metrics.opening(message.type, message.id)
             sessions.displays.open(message.id, payload)
         else:
             handler = self._commands.handlers.get(type(payload))
@@ -114,11 +126,12 @@ class Dispatch:
     async def _run(self, message: wire.Message, handler: Handler) -> None:
         tenant_id = getattr(message.payload, "tenant_id", None)
         reporter = _Reporter(self._uplink, message.id)
+        begun, code = time.monotonic(), OK
         try:
             with self._in_flight.track(message.id, tenant_id):
                 payload = await handler(message.payload, message.id or "", reporter)
             if message.id is None:
-                return
+                return  # nobody waits for an answer
             frame = wire.answer_json(message.id, payload)
             if len(frame) > limits.MAX_MESSAGE_BYTES:
                 raise ResourceExhausted(  # noqa: TRY301 - answered below like every other refusal
@@ -127,10 +140,13 @@ class Dispatch:
             log.debug("> %s answered", message.type)
         except Refusal as refusal:
             log.debug("> %s refused: %s: %s", message.type, refusal.code, refusal.message)
-            frame = _refusal(refusal, message.id, None)
+            code, frame = refusal.code, _refusal(refusal, message.id, None)
         except Exception as error:  # noqa: BLE001 - a defect in one command ends that command and nothing else
             report(log, message.type, error)
-            frame = _refusal(Internal("The gateway failed at this; its log on the machine says why."), message.id, None)
+            broken = Internal("The gateway failed at this; its log on the machine says why.")
+            code, frame = broken.code, _refusal(broken, message.id, None)
+        finally:
+            self._metrics.command(message.type, code, time.monotonic() - begun)
         await self._uplink.deliver(f"answer to {message.type} {message.id}", frame)
 
     async def _cancel(self, request_id: str) -> None:

@@ -8,6 +8,7 @@ from gateway.bridge import Bridge
 from gateway.connection import Connection
 from gateway.executor_client import DisplayStream, ExecutorClient
 from gateway.in_flight import InFlight
+from gateway.metrics import Metrics
 from gateway.registry import Registry
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
@@ -108,12 +109,14 @@ class Displays(Registry[DisplayBridge]):
         executor: ExecutorClient,
         uplink: Uplink,
         in_flight: InFlight,
+        metrics: Metrics,
         channels: Iterator[int],
         window_bytes: int,
     ) -> None:
         super().__init__(connection, tasks, in_flight, channels, noun="display", most=MAX_DISPLAYS)
         self._executor = executor
         self._uplink = uplink
+        self._metrics = metrics
         self._window_bytes = window_bytes
         self._lost: list[str] = []  # bounded by MAX_DISPLAYS: filled when the connection ends
 
@@ -169,6 +172,7 @@ class Displays(Registry[DisplayBridge]):
         if bridge.request_id is not None:
             answer = wire.DisplayOpenAnswer(session_id=bridge.session_id, channel=bridge.channel or None)
             await self._connection.send(wire.answer_json(bridge.request_id, answer))
+            self._metrics.opened(bridge.request_id)
 
     async def failed(self, bridge: DisplayBridge, refusal: Refusal) -> None:
         """Tell why a display could not be opened, or is over."""
@@ -181,6 +185,7 @@ class Displays(Registry[DisplayBridge]):
             await self._uplink.deliver(f"end of display {bridge.session_id}", _closed(bridge, refusal.message))
         elif bridge.request_id is not None:
             await self._connection.send(wire.refusal_json(bridge.request_id, refusal))
+            self._metrics.opened(bridge.request_id, refusal.code)
 
     def ended(self, bridge: DisplayBridge) -> None:
         """Forget a bridge and end its tasks; safe to call twice."""

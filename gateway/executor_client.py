@@ -109,6 +109,11 @@ class ExecutorClient:
         with self._call():
             return await self._stub.GetStatus(pb.GetStatusRequest(), timeout=timeout_s, wait_for_ready=wait)
 
+    async def metrics(self) -> bytes:
+        """Return the executor's figures."""
+        with self._call():
+            return (await self._stub.GetMetrics(pb.GetMetricsRequest(), timeout=STATUS_TIMEOUT_S)).text
+
     async def list_sessions(self) -> Sequence[pb.Session]:
         """List the open sessions of all tenants."""
         with self._call():

@@ -54,6 +54,11 @@ class Status:
             self._away = None
 
     @property
+    def executor_answers(self) -> bool:
+        """Whether the executor answered when it was asked last."""
+        return self._away is None
+
+    @property
     def engines(self) -> list[str]:
         """Engines found on the machine; empty until the executor answered for the first time."""
         return list(self._last.container_engines)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from gateway.connection import Connection
 from gateway.executor_client import ExecutorClient
 from gateway.in_flight import InFlight
+from gateway.metrics import Metrics
 from gateway.session import KnownSession, SessionMemory
 from gateway.shell import argv
 from gateway.streams import TerminalBridge
@@ -42,6 +43,7 @@ class Terminals:
         uplink: Uplink,
         memory: SessionMemory,
         in_flight: InFlight,
+        metrics: Metrics,
         channels: Iterator[int],
         window_bytes: int,
     ) -> None:
@@ -51,6 +53,7 @@ class Terminals:
         self._uplink = uplink
         self._memory = memory
         self._in_flight = in_flight
+        self._metrics = metrics
         self._window_bytes = window_bytes
         self._bridges: dict[TerminalBridge, _Opened] = {}
         self._sessions: dict[str, TerminalBridge] = {}
@@ -187,6 +190,7 @@ class Terminals:
                 channel=bridge.channel or None,
             )
             await self._connection.send(wire.answer_json(state.request_id, answer))
+            self._metrics.opened(state.request_id)
         return True
 
     async def exited(self, bridge: TerminalBridge, exited: pb.TerminalExited) -> None:
@@ -207,6 +211,7 @@ class Terminals:
         self.ended(bridge)  # before the message: whoever reads it may open the session again at once
         if bridge.known is None and request_id is not None:
             await self._connection.send(wire.refusal_json(request_id, refusal))
+            self._metrics.opened(request_id, refusal.code)
         else:
             await self._connection.send(wire.error_json(refusal, session_id=bridge.session_id or None))
 

@@ -30,6 +30,11 @@ class Uplink:
         """How many answers wait for a connection, and their bytes."""
         return len(self._outbox), self._outbox.size_bytes
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
     def close(self) -> None:
         """Keep answers from now on; safe to call twice."""
         self._connection = None

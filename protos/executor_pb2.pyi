@@ -100,6 +100,16 @@ class GetStatusResponse(_message.Message):
     draining: bool
     def __init__(self, container_engines: _Optional[_Iterable[str]] = ..., engine_error: _Optional[str] = ..., engine_version: _Optional[str] = ..., disk_total: _Optional[int] = ..., disk_free: _Optional[int] = ..., containers_running: _Optional[int] = ..., security_floor: _Optional[_Union[Profile, str]] = ..., sessions: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
 
+class GetMetricsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetMetricsResponse(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: bytes
+    def __init__(self, text: _Optional[bytes] = ...) -> None: ...
+
 class Resources(_message.Message):
     __slots__ = ("memory_bytes", "cpus", "pids")
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]

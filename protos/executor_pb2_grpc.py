@@ -41,6 +41,11 @@ class ExecutorServiceStub:
                 request_serializer=protos_dot_executor__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.GetMetrics = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/GetMetrics',
+                request_serializer=protos_dot_executor__pb2.GetMetricsRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.GetMetricsResponse.FromString,
+                _registered_method=True)
         self.CreateDevBox = channel.unary_stream(
                 '/clustercode.executor.v1.ExecutorService/CreateDevBox',
                 request_serializer=protos_dot_executor__pb2.CreateDevBoxRequest.SerializeToString,
@@ -160,6 +165,13 @@ class ExecutorServiceServicer:
 
     def GetStatus(self, request, context):
         """How the engine is, what the worker may run and how much of it runs. Never fails because the engine is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMetrics(self, request, context):
+        """Figures of this process in Prometheus' text format; counted from the first time they are asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -329,6 +341,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_executor__pb2.GetStatusRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.GetStatusResponse.SerializeToString,
             ),
+            'GetMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetrics,
+                    request_deserializer=protos_dot_executor__pb2.GetMetricsRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.GetMetricsResponse.SerializeToString,
+            ),
             'CreateDevBox': grpc.unary_stream_rpc_method_handler(
                     servicer.CreateDevBox,
                     request_deserializer=protos_dot_executor__pb2.CreateDevBoxRequest.FromString,
@@ -469,6 +486,33 @@ class ExecutorService:
             '/clustercode.executor.v1.ExecutorService/GetStatus',
             protos_dot_executor__pb2.GetStatusRequest.SerializeToString,
             protos_dot_executor__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/GetMetrics',
+            protos_dot_executor__pb2.GetMetricsRequest.SerializeToString,
+            protos_dot_executor__pb2.GetMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

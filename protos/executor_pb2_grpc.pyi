@@ -43,6 +43,8 @@ class ExecutorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ExecutorServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetStatusRequest, _executor_pb2.GetStatusResponse]
     """How the engine is, what the worker may run and how much of it runs. Never fails because the engine is away."""
+    GetMetrics: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetMetricsRequest, _executor_pb2.GetMetricsResponse]
+    """Figures of this process in Prometheus' text format; counted from the first time they are asked for."""
     CreateDevBox: _grpc.UnaryStreamMultiCallable[_executor_pb2.CreateDevBoxRequest, _executor_pb2.CreateDevBoxResponse]
     """Creates a DevBox, pulling its image if that is missing. Progress, then the DevBox as the last message."""
     StartDevBox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.StartDevBoxRequest, _executor_pb2.StartDevBoxResponse]
@@ -101,6 +103,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetStatusRequest, _executor_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How the engine is, what the worker may run and how much of it runs. Never fails because the engine is away."""
+    GetMetrics: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetMetricsRequest, _executor_pb2.GetMetricsResponse]  # type: ignore[assignment]
+    """Figures of this process in Prometheus' text format; counted from the first time they are asked for."""
     CreateDevBox: _aio.UnaryStreamMultiCallable[_executor_pb2.CreateDevBoxRequest, _executor_pb2.CreateDevBoxResponse]  # type: ignore[assignment]
     """Creates a DevBox, pulling its image if that is missing. Progress, then the DevBox as the last message."""
     StartDevBox: _aio.UnaryUnaryMultiCallable[_executor_pb2.StartDevBoxRequest, _executor_pb2.StartDevBoxResponse]  # type: ignore[assignment]
@@ -162,6 +166,14 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.GetStatusResponse, _abc.Awaitable[_executor_pb2.GetStatusResponse]]:
         """How the engine is, what the worker may run and how much of it runs. Never fails because the engine is away."""
+
+    @_abc_1.abstractmethod
+    def GetMetrics(
+        self,
+        request: _executor_pb2.GetMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.GetMetricsResponse, _abc.Awaitable[_executor_pb2.GetMetricsResponse]]:
+        """Figures of this process in Prometheus' text format; counted from the first time they are asked for."""
 
     @_abc_1.abstractmethod
     def CreateDevBox(

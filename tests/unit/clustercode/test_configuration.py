@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "allowInsecure": ("yes", "no", "yes"),
     "executorSocket": ("/flag", "/variable", "/file"),
     "executorUid": ("1", "2", "3"),
+    "metrics": ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"),
     "dataDir": ("/flag", "/variable", "/file"),
     "runtime": ("podman", "docker", "podman"),
     "podmanPath": ("flag", "variable", "file"),
