@@ -23,6 +23,7 @@ import pytest
 from console.app import Console, serve
 from console.config import ConsoleConfig
 from console.workers import WorkerLink
+from protos.errors import Unavailable
 
 IMAGE = "localhost/clustercode-test:latest"
 """BusyBox only: boxes of it start in a tenth of a second."""
@@ -319,6 +320,15 @@ async def create(link: WorkerLink, name: str = "box", image: str = IMAGE, **more
     answer = await link.request("DevBox.create", {"name": name, "image": image, **more})
     assert answer["devbox"]["state"] == "running"
     return str(answer["devbox"]["id"])
+
+
+async def answers(link: WorkerLink) -> bool:
+    """Whether the executor behind a link answers."""
+    try:
+        await link.request("DevBox.list", {})
+    except Unavailable:
+        return False
+    return True
 
 
 async def eventually(holds: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:

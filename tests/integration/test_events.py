@@ -11,10 +11,9 @@ import grpc
 from console.app import Console
 from console.workers import WorkerLink
 from protos import executor_pb2 as pb
-from protos.errors import Unavailable
 from protos.executor_pb2_grpc import ExecutorServiceStub
 from protos.wire import DevBoxEvent
-from tests.integration.conftest import Podman, Worker, create, running_worker
+from tests.integration.conftest import Podman, Worker, answers, create, eventually, running_worker
 
 
 class Heard:
@@ -83,7 +82,8 @@ async def test_a_kill_for_want_of_memory_is_told(podman: Podman, console: Consol
         limit = await link.request(
             "DevBox.exec", {"devboxId": box, "command": "(x=$(yes | head -c 200000000)); echo $?", "timeoutMs": 60_000}
         )
-        assert limit["stdout"] == "137\n"
+        # The kernel chooses: the subshell that took it, as a rule, or the shell around it.
+        assert "137" in (limit["stdout"].strip(), str(limit["exitCode"]))
 
         assert await heard.next() == (box, "oom")
 
@@ -129,7 +129,8 @@ async def test_events_wait_for_the_gateway_and_for_the_orchestrator(worker: Work
 
     await worker.executor.stop()
     await worker.executor.start()
-    await removed_outside(heard, podman, await another(link))
+    await eventually(lambda: answers(link), 60)
+    await removed_outside(heard, podman, await create(link, "another"))
     assert heard.nothing_more
 
 
@@ -138,15 +139,6 @@ async def died(worker: Worker, box: str) -> None:
     async with asyncio.timeout(60):
         while f"DevBox {box}: died" not in worker.executor.text():
             await asyncio.sleep(0.05)
-
-
-async def another(link: WorkerLink) -> str:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await create(link, "another")
-            except Unavailable:
-                await asyncio.sleep(0.1)
 
 
 async def test_the_executor_tells_each_watcher_and_ends_in_time(worker: Worker, podman: Podman) -> None:

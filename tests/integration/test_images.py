@@ -27,7 +27,17 @@ from protos.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from tests.integration.conftest import IMAGE, OTHER_TENANT, TENANT, Podman, Worker, create, running_worker
+from tests.integration.conftest import (
+    IMAGE,
+    OTHER_TENANT,
+    TENANT,
+    Podman,
+    Worker,
+    answers,
+    create,
+    eventually,
+    running_worker,
+)
 
 NAME = "cc-test-built"
 BUILT = f"localhost/{NAME}:latest"
@@ -381,6 +391,7 @@ async def test_a_killed_executor_leaves_no_build(worker: Worker, podman: Podman,
     async with asyncio.timeout(60):
         while sleeping(sleeper) or not engine.working() <= working or "-holder" in podman.run("ps", "-a"):
             await asyncio.sleep(0.1)
+    await eventually(lambda: answers(link))
     assert await build(link, f"FROM {IMAGE}\nRUN true")
 
 

@@ -7,26 +7,14 @@ import pytest
 
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
-from protos.errors import FailedPrecondition, InvalidArgument, Refusal
-from tests.integration.conftest import DEVBOX_IMAGE, Worker, create
+from protos.errors import FailedPrecondition, InvalidArgument
+from tests.integration.conftest import DEVBOX_IMAGE, Worker, answers, create, eventually
 
 
 async def tmux(link: WorkerLink, box: str) -> str:
     """Which tmux servers run in the box."""
     answer = await link.request("DevBox.exec", {"devboxId": box, "command": "pgrep -af '^tmux.*new-session' || true"})
     return "\n".join(line for line in str(answer["stdout"]).splitlines() if "pgrep" not in line)
-
-
-async def opened_again(link: WorkerLink, box: str, **options: object) -> Terminal:
-    """Open a terminal as soon as the executor is there."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await Terminal(link, box, **options).open()
-            except Refusal as refusal:
-                if refusal.code != "UNAVAILABLE":
-                    raise
-                await asyncio.sleep(0.1)
 
 
 async def test_a_persistent_shell_outlives_the_executor(worker: Worker) -> None:
@@ -39,7 +27,8 @@ async def test_a_persistent_shell_outlives_the_executor(worker: Worker) -> None:
     for end in (worker.executor.kill, worker.executor.stop):
         await end()
         await worker.executor.start()
-        terminal = await opened_again(link, box, persistent="main")
+        await eventually(lambda: answers(link), 60)
+        terminal = await Terminal(link, box, persistent="main").open()
         assert terminal.answer is not None
         assert not terminal.answer.resumed
         await terminal.read_until(b"is-7")  # tmux paints what was on the screen

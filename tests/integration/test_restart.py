@@ -18,21 +18,13 @@ from tests.integration.conftest import (
     Podman,
     Process,
     Worker,
+    answers,
     create,
     eventually,
     remove_all,
     running_worker,
     started,
 )
-
-
-async def answers(link: WorkerLink) -> bool:
-    """Whether the executor behind a link answers."""
-    try:
-        await link.request("DevBox.list", {})
-    except Unavailable:
-        return False
-    return True
 
 
 async def heartbeat_says(link: WorkerLink, status: str) -> str:
