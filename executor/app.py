@@ -27,7 +27,7 @@ from executor.engine_service import EngineService
 from executor.events import Events
 from executor.images import Images
 from executor.ledger import Ledger
-from executor.policy import Profile, check_floor
+from executor.policy import check_floor
 from executor.processes import reap_leftovers
 from executor.quotas import check_count
 from executor.redaction import redact_logs
@@ -101,10 +101,9 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
     )
     _bind(server, data_dir)
     async with asyncio.TaskGroup() as life:
-        finding = life.create_task(engine_service.run(), name="engine-service")
-        opening = life.create_task(egress.run(), name="egress")
-        learning = life.create_task(_learn(engine), name="learn-engine")
-        adopting = life.create_task(_adopt(devboxes, engine, engine_service, config, audit), name="adopt")
+        adopting = _adopt(devboxes, engine, engine_service, config, audit)
+        jobs = {"engine-service": engine_service.run(), "learn-engine": _learn(engine), "adopt": adopting}
+        living = [life.create_task(job, name=name) for name, job in {**jobs, "egress": egress.run()}.items()]
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
         async with asyncio.TaskGroup() as tasks:
             secret_env = SecretEnv(engine, data_dir)
@@ -128,9 +127,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
             displays = Displays(engine, devboxes, secret_env, tasks, limits=config.displays, check_quota=check_sessions)
             setups = Setups(engine, devboxes, secret_env)
             events = Events(engine, devboxes, config.events)
-            watching = life.create_task(events.run(), name="events")
             disk = DiskWatch(engine, devboxes, config, audit, events.tell)
-            measuring = life.create_task(disk.run(), name="disk")
             backgrounds = Backgrounds(
                 engine, devboxes, secret_env, tasks, install=data_dir.install, tenants=config.tenants
             )
@@ -143,9 +140,11 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
                 tasks,
                 install=data_dir.install,
                 limits=config.builds,
-                has_network=config.security_floor is Profile.OPEN,
+                floor=config.security_floor,
+                egress=egress,
             )
-            housekeeping = life.create_task(_keep_house(builds, engine_service), name="housekeeping")
+            looking = {"events": events.run(), "disk": disk.run(), "housekeeping": _keep_house(builds, engine_service)}
+            living += [life.create_task(job, name=name) for name, job in looking.items()]
             parts = Parts(
                 config,
                 engine,
@@ -181,7 +180,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
             _let_go(parts)
             whole = await ledger.drain(config.drain_s)
         await server.stop(grace=1.0)
-        for task in (serving_owner, measuring, adopting, housekeeping, watching, opening, learning, finding):
+        for task in (serving_owner, *living):
             task.cancel()
     await engine.aclose()
     audit.close()

@@ -1,8 +1,8 @@
 """Builds of images: one at a time, with memory, processors, room on disk and time bounded, and nothing left of a stop.
 
-A build has no network. There is no egress for builds yet (docs/decisions/0007-builds-without-network.md), and where
-an engine cannot route a build through one it stays so; under a floor of ``open``, where any tenant may have the
-machine's network anyway, a build has it too.
+On Podman, and under a floor of ``standard``, a build reaches what a standard DevBox of its tenant does, the same way
+(docs/decisions/0007-builds.md). On Docker, and where the floor is stricter, a build has no network.
+Under a floor of ``open``, where any tenant may have the machine's network anyway, a build has it too.
 
 Layers are kept as the engine's cache for a day, labelled with the tenant, whose own builds alone use them. What a
 build that was stopped made is removed at once.
@@ -15,25 +15,27 @@ import secrets
 import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from executor.build_context import BuildContexts
-from executor.build_leftovers import BuildLeftovers
+from executor.build_leftovers import Before, BuildLeftovers
 from executor.build_log import BuildEvent, BuildLog, BuildStep
 from executor.build_queue import BuildQueue
 from executor.config import BuildLimits
 from executor.containerfile import Containerfile, stamping
 from executor.context_tar import write_context
 from executor.devboxes import PREFIX
+from executor.egress import Egress
 from executor.engine import Engine
 from executor.engine_images import BuildOptions, EngineImages
 from executor.image_reference import built_name
 from executor.images import BUILDER_LABEL, TENANT_LABEL, Images
+from executor.policy import Profile
 from executor.requests import BuildImage
-from protos.errors import DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted, Unavailable
+from protos.errors import DeadlineExceeded, FailedPrecondition, Internal, Refusal, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ class Builds:
         *,
         install: str,
         limits: BuildLimits,
-        has_network: bool,
+        floor: Profile,
+        egress: Egress,
     ) -> None:
         self._engine = engine
         self._engine_images = EngineImages(engine)
@@ -68,7 +71,8 @@ class Builds:
         self._tasks = tasks
         self._install = install
         self._limits = limits
-        self._has_network = has_network
+        self._has_network = floor is Profile.OPEN
+        self._egress = egress if floor is Profile.STANDARD else None
         self._queue = BuildQueue(limits.max_waiting)
 
     async def build(self, request: BuildImage, on_event: OnEvent) -> str:
@@ -119,7 +123,7 @@ class Builds:
                     no_cache=request.no_cache,
                 )
                 build_log = BuildLog({pin: image for image, pin in pins.items()})
-                image_id = await self._run(own_name, context, options, build_log, storage, on_event)
+                image_id = await self._run(own_name, request.tenant, context, options, build_log, storage, on_event)
             replaced = await self._images.check_name(request.tenant, name)
             await self._engine_images.tag(image_id, name)
         if replaced and replaced != image_id:
@@ -215,14 +219,29 @@ class Builds:
             ended = True
             raise
         finally:
-            removing = self._leftovers.remove(name, before, ended=ended)
-            await _to_its_end(self._tasks, removing, f"remove {name}")
+            await _to_its_end(self._tasks, self._remove(name, before, ended=ended), f"remove {name}")
+
+    async def _remove(self, name: str, before: Before, *, ended: bool) -> None:
+        await self._leftovers.remove(name, before, ended=ended)
+        if self._egress is not None:
+            with suppress(Refusal):  # its container went with the rest, or the log says why not
+                await self._egress.close_build(name)
 
     async def _run(
-        self, name: str, context: Path, options: BuildOptions, build_log: BuildLog, storage: Path, on_event: OnEvent
+        self,
+        name: str,
+        tenant: str,
+        context: Path,
+        options: BuildOptions,
+        build_log: BuildLog,
+        storage: Path,
+        on_event: OnEvent,
     ) -> str:
         """Have the engine build; returns the image's id. Raises `FailedPrecondition` when a step fails."""
         holder = await self._leftovers.hold(name) if self._engine.kind == "podman" else None
+        if holder is not None and self._egress is not None:
+            proxies = await self._egress.open_build(name, tenant, self._leftovers.holder(name), self._install)
+            options = replace(options, build_args={**proxies, **options.build_args})
         failure = ""
         try:
             async with asyncio.TaskGroup() as group:

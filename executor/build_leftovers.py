@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CACHE_KEPT_S = 24 * 3600.0
 _NAME = "clustercode-build-"
 _HOLDER = "-holder"
+_SIDECAR = "-egress"
 _STOPS_WITHIN_S = 20.0
 _ENGINE_RETURNS_WITHIN_S = 60.0
 
@@ -51,6 +52,11 @@ class BuildLeftovers:
         """Start a build's holder; returns its process id."""
         return await self._images.start_holder(f"{name}{_HOLDER}", self._label)
 
+    @staticmethod
+    def holder(name: str) -> str:
+        """Return the name of a build's holder."""
+        return f"{name}{_HOLDER}"
+
     async def look(self) -> Before:
         """Note what is there before a build."""
         layers = await self._images.list_images(self._label, layers=True)
@@ -62,7 +68,8 @@ class BuildLeftovers:
         deadline = time.monotonic() + _ENGINE_RETURNS_WITHIN_S
         while True:
             try:
-                # First the processes: with the holder all of them die.
+                # First the processes: with the holder all of them die. A sidecar depends on it.
+                await self._images.remove_container(f"{name}{_SIDECAR}")
                 await self._images.remove_holder(f"{name}{_HOLDER}")
                 if not ended:
                     await self._wait_for_working_containers(before.containers)
@@ -88,6 +95,7 @@ class BuildLeftovers:
         }
         for name in names:
             log.warning("the build %s, cut off when the executor ended, is stopped and removed", name)
+            await self._images.remove_container(f"{name}{_SIDECAR}")
             await self._images.remove_holder(f"{name}{_HOLDER}")
         await self._wait_for_working_containers(frozenset())
         for name in names:

@@ -116,6 +116,28 @@ class Egress:
         await self._start_sidecar(box)
         return box
 
+    async def open_build(self, name: str, tenant: str, holder: str, install: str) -> Mapping[str, str]:
+        """Make the way out of an image's build, which reaches what a standard DevBox of its tenant does.
+
+        It is in the namespace of the build's ``holder``. Returns what tells its steps of it; empty where there is none.
+        """
+        if self._link.reason:
+            return {}
+        address = self.files.new_address()
+        build = self._wanted(_build_id(name), tenant, address, "", install)
+        self._known[address] = build
+        self.files.write_policy(address, self.names(Profile.STANDARD, tenant, ()))
+        await self._link.ask("open", address)
+        bridge = self.files.bridge(address)
+        await self._containers.start_sidecar(sidecar_name(build.devbox_id), bridge, build.labels, joins=holder)
+        return ENVIRONMENT
+
+    async def close_build(self, name: str) -> None:
+        """Take a build's way out away, before its holder. Safe to repeat."""
+        build_id = _build_id(name)
+        address = next((build.address for build in self._known.values() if build.devbox_id == build_id), "")
+        await self.close(build_id, address)
+
     async def prepare_start(self, box: Wanted) -> None:
         """Have holder and sidecar in order before a DevBox that was stopped is started."""
         async with self._lock(box.devbox_id):
@@ -190,9 +212,9 @@ class Egress:
             if self.files.read_policy(box.address) != names:
                 self.files.write_policy(box.address, names)
         alive = devbox_ids | {box.devbox_id for box in self._known.values()}
-        orphans = {name.split("-")[1] for name in beside if name.count("-") == 2} - alive
+        orphans = {name.removeprefix("clustercode-").rpartition("-")[0] for name in beside} - alive
         for devbox_id in orphans:
-            log.warning("DevBox %s is gone: what stood beside it is removed", devbox_id)
+            log.warning("%s is gone: what stood beside it is removed", devbox_id)
             await self.close(devbox_id, "")
         for address in self.files.keep_only(devbox_ids, set(self._known)):
             await self._let_go(address)
@@ -222,7 +244,7 @@ class Egress:
 
     async def _start_sidecar(self, box: Wanted, *, in_devbox: str = "") -> None:
         await self._containers.start_sidecar(
-            box.devbox_id,
+            sidecar_name(box.devbox_id),
             self.files.bridge(box.address),
             box.labels,
             joins=in_devbox or holder_name(box.devbox_id),
@@ -283,3 +305,8 @@ class Egress:
             return
         detail = _WHY[denial.why].format(host=host, port=denial.port)
         self.tell(Event(box.devbox_id, box.tenant, "egress-denied", detail, host))
+
+
+def _build_id(name: str) -> str:
+    """Return what stands for a DevBox's id, so that names beside it are made in the same way."""
+    return name.removeprefix("clustercode-")

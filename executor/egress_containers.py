@@ -94,10 +94,9 @@ class EgressContainers:
         return pid
 
     async def start_sidecar(
-        self, devbox_id: str, bridge: Path, labels: Mapping[str, str], *, joins: str, as_devbox: bool = False
+        self, name: str, bridge: Path, labels: Mapping[str, str], *, joins: str, as_devbox: bool = False
     ) -> None:
         """Start a sidecar anew in the namespace of a container; ``as_devbox``: of the DevBox's own, not of a holder."""
-        name = sidecar_name(devbox_id)
         await self._engine.remove(name)
         argv = [
             "/socat", f"TCP-LISTEN:{PORT},bind=127.0.0.1,fork,reuseaddr,max-children=256",

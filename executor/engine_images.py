@@ -164,6 +164,10 @@ class EngineImages:
         pid: int = (await self._engine.inspect(name))["State"]["Pid"]
         return pid
 
+    async def remove_container(self, name: str) -> None:
+        """Remove a container of ours. Safe to repeat."""
+        await self._engine.remove(name)
+
     async def remove_holder(self, name: str) -> None:
         """Remove a holder, and so end all processes of its build. Safe to repeat."""
         await self._engine.remove(name)

@@ -106,7 +106,8 @@ connection.addEventListener("message", ({ detail: message }) => {
     tabs.restore(message.worker, pageId());
     render();
   } else if (message.type === "DevBox.event") {
-    devboxes.refresh();
+    if (message.payload.event === "egress-denied") devboxes.note(message.payload);
+    else devboxes.refresh();
   } else {
     tabs.receive(message);
     if (message.type === "terminal.exit") devboxes.refresh(); // its DevBox may have ended

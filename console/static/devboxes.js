@@ -18,6 +18,7 @@ export class DevBoxList {
   #names = new Map(); // id -> name, of every worker seen
   #busy = new Map(); // id -> what is being done
   #errors = new Map(); // id -> refusal
+  #denied = new Map(); // id -> what it was last refused to reach
   #asking = new Set(); // ids whose removal waits for a yes
   #shown = null; // worker whose list this is
   #isLoaded = false;
@@ -37,6 +38,12 @@ export class DevBoxList {
 
   get isLoaded() {
     return this.#isLoaded;
+  }
+
+  /** Show what a DevBox was refused to reach, until it is closed or another comes. */
+  note({ devboxId, detail }) {
+    this.#denied.set(devboxId, detail);
+    this.render();
   }
 
   /** Ask the chosen worker anew. */
@@ -92,6 +99,9 @@ export class DevBoxList {
         h("span", {}, "Its files go too."),
         button("Remove", "remove-yes", () => this.#do(id, "DevBox.remove", { force: true }, "Removing")),
         h("button", { className: "quiet", "data-testid": "remove-no", onclick: () => this.#ask(id) }, "Keep")),
+      h("div", { className: "denied", role: "status", "data-testid": "devbox-denied", hidden: true },
+        h("span"),
+        h("button", { className: "quiet", "aria-label": `Close the note about ${name}`, onclick: () => { this.#denied.delete(id); this.render(); } }, "Close")),
       h("p", { className: "error", role: "alert", "data-testid": "devbox-error", hidden: true }));
   }
 
@@ -116,6 +126,9 @@ export class DevBoxList {
     find("[data-testid=open-display]").hidden = !isRunning || !box.display;
     find("[data-testid=stop]").hidden = !isRunning;
     find("[data-testid=start]").hidden = isRunning;
+    const denied = this.#denied.get(box.id);
+    find(".denied").hidden = !denied;
+    setText(find(".denied span"), denied ?? "");
     showError(find(".error"), this.#errors.get(box.id));
   }
 

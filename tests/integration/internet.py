@@ -38,6 +38,7 @@ NAMES = {
     "exact.test": ALLOWED,
     "sub.exact.test": ALLOWED,
     "other.test": ALLOWED,  # on another DevBox's list alone, at an address that is allowed
+    "deb.debian.org": ALLOWED,  # one of the built-in names
     "evil.test": EVIL,
     "metadata.allowed.test": METADATA,
     "private.allowed.test": PRIVATE,

@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 import pytest
+from playwright.async_api import expect
 
 from console.app import serve
 from console.config import ConsoleConfig
@@ -47,6 +48,7 @@ from tests.integration.conftest import (
 )
 from tests.integration.git_server import run as git
 from tests.integration.internet import ALLOWED, CANARY, EVIL, METADATA, UPSTREAM, WORKER, Internet, internet
+from tests.integration.test_page_commands import devbox, opened
 
 PROBE = (Path(__file__).parent / "probe.py").read_text()
 NAMES = [".allowed.test", "exact.test"]
@@ -342,14 +344,24 @@ async def test_development_tools_work_without_set_up(site: Site, link: WorkerLin
     assert not [line for line in site.internet.seen("http") if line.startswith("evil") and "probe" not in line]
 
 
-async def test_a_refusal_is_told_once_with_the_host(link: WorkerLink) -> None:
-    """DevBox.event says which host and what to do, not for every try."""
+async def test_a_refusal_is_told_once_with_the_host(site: Site, link: WorkerLink) -> None:
+    """DevBox.event says which host and what to do, not for every try; so does the page."""
     told: list[DevBoxEvent] = []
-    link.on_event = lambda _, event: told.append(event)
+    to_pages = link.on_event
+
+    def on_event(worker: WorkerLink, event: DevBoxEvent) -> None:
+        told.append(event)
+        to_pages(worker, event)
+
+    link.on_event = on_event
     devbox_id = await create(link, image=DEVBOX_IMAGE, allowedDomains=NAMES)
 
     await probe(link, devbox_id, [["connect", "evil.test", 443]] * 5 + [["get", "loop.allowed.test", 80]])
-    await probe(link, devbox_id, [["connect", "allowed.test", 9999]])
+    assert site.worker.console is not None
+    async with opened(site.worker.console) as page:
+        await expect(devbox(page, "box")).to_be_visible()
+        await probe(link, devbox_id, [["connect", "allowed.test", 9999]])
+        await expect(devbox(page, "box").get_by_test_id("devbox-denied")).to_contain_text("allowed.test: port 9999")
 
     await eventually(lambda: len(told) >= 3)
     events = {event.host: event.detail or "" for event in told}
@@ -456,6 +468,40 @@ async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: Wor
     await eventually(
         lambda: not [process for process in site.parts("socat") if "UNIX-LISTEN" in " ".join(process.cmdline())]
     )
+
+
+async def test_a_build_reaches_the_built_in_names_alone(site: Site, link: WorkerLink, podman: Podman) -> None:
+    """By the same way as a standard DevBox, with nothing said in the Containerfile, and nothing left of it after."""
+    steps = (
+        "wget -q -O - http://deb.debian.org/probe",
+        "wget -q -O - http://evil.test/probe 2>&1 || true",
+        f"http_proxy= wget -q -T 2 -O - http://{ALLOWED}/probe 2>&1 || true",
+        "nslookup deb.debian.org 2>&1 || true",
+        "ls /sys/class/net",
+    )
+    said: list[str] = []
+    asked = len(site.internet.seen("dns"))
+    containerfile = f"FROM {IMAGE}\nUSER root\n" + "".join(f"RUN {step}\n" for step in steps)
+    try:
+        await link.request(
+            "image.build",
+            {"name": "cc-egress-built", "containerfile": containerfile, "noCache": True},
+            on_progress=lambda step: said.append(step.get("log", "")),
+        )
+        text = "".join(said)
+        assert f"{CANARY}allowed" in text
+        assert text.count(CANARY) == 1
+        assert "403" in text
+        assert "eth0" not in text
+        assert "evil.test" not in site.internet.seen("dns")[asked:]
+        assert Podman.run("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
+        assert [*(site.worker.data / "egress/policy").iterdir()] == []
+        environment = podman.run("inspect", "-f", "{{.Config.Env}}", "localhost/cc-egress-built:latest")
+        assert "3128" not in environment
+    finally:
+        label = f"label=io.clustercode.builder={(site.worker.data / 'install').read_text().strip()}"
+        while images := podman.run("images", "-aq", "--no-trunc", "--filter", label).split():
+            podman.run("rmi", "-f", *set(images))
 
 
 async def test_egress_runs_under_a_user_of_its_own(site: Site, link: WorkerLink) -> None:
