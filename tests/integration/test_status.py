@@ -17,7 +17,7 @@ async def test_status_tells_how_the_worker_is(podman: Podman, console: Console, 
             return all(word in shown.out for word in words)
 
         link = await worker.link()
-        await create(link)
+        await create(link, profile="offline")  # the quickest: it needs no network
         await eventually(lambda: says("connected since", "1 running, 1 in all"))
         connected = await run("status", *where, home=directory)
         assert connected.code == 0
