@@ -506,7 +506,7 @@ class DevBoxes:
         names = {found.promise for found in broken}
         advice = "Use another engine."
         if limits := sorted(names & LIMIT_NAMES):
-            advice = f"Use another engine, or have the machine's owner set acceptedMissingLimits: {json.dumps(limits)}."
+            advice = f"Use another engine, or have the machine's owner set acceptMissingLimits: {json.dumps(limits)}."
         raise FailedPrecondition(
             f"The container engine does not keep what the profile promises ({', '.join(sorted(names - accepted))}): "
             f"{'; '.join(found.found for found in broken)}. So the DevBox does not run. {advice}"

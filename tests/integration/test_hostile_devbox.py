@@ -11,10 +11,11 @@ import pytest
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
 from protos.errors import DeadlineExceeded, Refusal
-from tests.integration.conftest import DEVBOX_IMAGE, Podman, create, eventually
+from tests.integration.conftest import CANARY, DEVBOX_IMAGE, Podman, create, eventually
 
 MIB = 1024**2
 ECHOES = 20
+SECRET = {"CANARY": CANARY}
 FILL = "cat /dev/zero >%s/full 2>/dev/null; echo end >/workspace/filled; exec sleep 1000"
 
 
@@ -60,7 +61,7 @@ async def test_a_bomb_harms_its_own_devbox(
 ) -> None:
     """Processes, memory, tmpfs: at the limit nothing but the bad DevBox feels it."""
     limits = {"memoryBytes": 96 * MIB, "pids": 64}
-    box = await create(link, "bad", profile="strict", resources=limits)
+    box = await create(link, "bad", profile="strict", resources=limits, secretEnv=SECRET)
     await link.request("DevBox.exec.background", {"devboxId": box, "command": bomb})
     await witness.answers()
     if sign:
@@ -77,7 +78,7 @@ async def test_a_bomb_harms_its_own_devbox(
 
 async def test_twenty_terminals_that_flood_delay_nobody(link: WorkerLink, podman: Podman, witness: Witness) -> None:
     """`yes` in each, all of them read as fast as it goes."""
-    box = await create(link, "bad")
+    box = await create(link, "bad", secretEnv=SECRET)
 
     async def read(terminal: Terminal) -> None:
         while await terminal.read():
@@ -101,7 +102,7 @@ async def test_twenty_terminals_that_flood_delay_nobody(link: WorkerLink, podman
 
 async def test_pipes_that_are_held_open_hold_nobody_up(link: WorkerLink, podman: Podman, witness: Witness) -> None:
     """A command whose children keep its output open is answered: by its end, or at the latest by its deadline."""
-    box = await create(link, "bad")
+    box = await create(link, "bad", secretEnv=SECRET)
     held = {"devboxId": box, "command": "trap '' HUP TERM; sleep 861 & sleep 862 & echo begun", "timeoutMs": 1500}
 
     async def answer() -> str:
@@ -120,7 +121,7 @@ async def test_pipes_that_are_held_open_hold_nobody_up(link: WorkerLink, podman:
 
 async def test_a_tmux_that_is_killed_ends_its_terminal_only(link: WorkerLink, witness: Witness) -> None:
     """Its viewer is told the end, the next one under that name gets a new shell."""
-    box = await create(link, "bad", image=DEVBOX_IMAGE)
+    box = await create(link, "bad", image=DEVBOX_IMAGE, secretEnv=SECRET)
     terminal = await Terminal(link, box, persistent="main").open()
     await terminal.write(b"echo rea''dy\n")
     await terminal.read_until(b"ready")

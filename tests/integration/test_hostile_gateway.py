@@ -40,6 +40,15 @@ class Scene:
     target: Path
     podman: Podman
 
+    def built(self) -> set[str]:
+        """Images that its own tenant built, as it may, and the one that the executor makes for itself."""
+        labels = (f"io.clustercode.tenant={TENANT}", "io.clustercode.part=egress")
+        return {
+            image
+            for label in labels
+            for image in self.podman.run("images", "-aq", "--no-trunc", "--filter", f"label={label}").split()
+        }
+
     def untouchable(self) -> dict[str, object]:
         """All that no RPC may change, as the engine and the host have it."""
         theirs = f"clustercode-{self.theirs.id}"
@@ -58,7 +67,7 @@ class Scene:
             ),
             "volumes": sorted({*self.podman.run("volume", "ls", "-q").split()} - mine),
             "networks": sorted(self.podman.run("network", "ls", "-q").split()),
-            "images": sorted(self.podman.run("images", "-q", "--no-trunc").split()),
+            "images": sorted({*self.podman.run("images", "-aq", "--no-trunc").split()} - self.built()),
             "privileges": self.podman.run(
                 "ps", "-a", "--filter", own, "--format", "{{.ID}}", "--filter", "label=io.clustercode.privileged=true"
             ),
@@ -84,7 +93,10 @@ async def scene(podman: Podman) -> AsyncIterator[Scene]:
             await eventually(lambda: running.process.text().count("executor serves") == 2)
             podman.run("run", "-d", "--name", VICTIM, "--network", "none", IMAGE)
             try:
-                yield Scene(running, bait, sacrifice, theirs, Path(target), podman)
+                scene = Scene(running, bait, sacrifice, theirs, Path(target), podman)
+                yield scene
+                if built := scene.built():
+                    podman.run("rmi", "-f", *built)
             finally:
                 podman.run("rm", "-f", "-t", "0", VICTIM)
 
@@ -118,6 +130,7 @@ def hostile(scene: Scene, seed: int) -> Hostile:
             "BuildImage": {"tenant_id": TENANT, "name": "localhost/evil", "containerfile": "FROM localhost/absent:1"},
             "AttachTerminal": {**box, "cols": 80, "rows": 24, "argv": ["true"]},
             "AttachDisplay": box,
+            "SetEgress": {**box, "allowed_domains": ["example.com"]},
         },
     )  # fmt: skip
 

@@ -242,7 +242,7 @@ async def test_an_engine_that_drops_limits_gets_no_devbox(podman: Podman, direct
     """The box is gone and the answer names the limits; accepted by name it runs, and says what it lacks."""
     async with forgetful(podman, directory) as engine:
         async with seam(podman, directory, engine_socket=engine) as strict:
-            with pytest.raises(grpc.aio.AioRpcError, match=r"does not keep .*memory, pids.*acceptedMissingLimits"):
+            with pytest.raises(grpc.aio.AioRpcError, match=r"does not keep .*memory, pids.*acceptMissingLimits"):
                 await strict.create("no")
             label = f"label=io.clustercode.install={(strict.data / 'install').read_text().strip()}"
             assert (
