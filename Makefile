@@ -4,9 +4,9 @@
 # The engine's settings on a machine that needs some (scripts/engine writes the file, mostly empty).
 WITH_ENGINE = . ./.cache/engine.env &&
 # The folders of tests that exist, in the order in which a failure tells most.
-TESTS = $(wildcard tests/unit tests/integration tests/containers)
+TESTS = $(wildcard tests/unit tests/integration tests/containers tests/engines)
 
-.PHONY: help demo test test-long check images engine egress namespaces venv web browser services protos constraints bench clean
+.PHONY: help demo test test-long check images containers engine engines egress namespaces venv web browser services protos constraints bench clean
 
 help: ## Show this
 	@echo "ClusterCode worker agent. Start with 'make demo'; before a commit, 'make test'."
@@ -15,10 +15,10 @@ help: ## Show this
 demo: engine egress images venv web ## A DevBox with a terminal in your browser, on this machine alone (CHECK=1: try it and stop)
 	@$(WITH_ENGINE) exec .venv/bin/clustercode demo $(if $(CHECK),--check)
 
-test: check engine egress namespaces images browser services ## All checks and all tests, with real processes, a real engine and a real browser
+test: check engine egress namespaces images containers browser services ## All checks and all tests, with real processes, a real engine and a real browser
 	@$(WITH_ENGINE) .venv/bin/pytest $(TESTS)
 
-test-long: engine egress namespaces images browser venv web ## The tests that take long: endurance, load, many restarts
+test-long: engine engines egress namespaces images containers browser venv web ## The tests that take long: endurance, load, many restarts
 	@$(WITH_ENGINE) .venv/bin/pytest -m long $(TESTS)
 
 check: venv web ## Style, types, the contract's rules, and that generated files are fresh
@@ -42,6 +42,12 @@ egress: ## Squid and socat, which give DevBoxes a network that reaches listed na
 
 namespaces: # what the tests make an internet of their own with
 	@scripts/packages "to give tests an internet of their own" iproute2 openssl
+
+containers: venv web engine ## The images of gateway, executor and console
+	@$(WITH_ENGINE) scripts/containers
+
+engines: # what the tests on every engine need besides Podman
+	@command -v dockerd >/dev/null || scripts/packages "to test on Docker (15 seconds, 70 MB)" docker.io
 
 venv: ## .venv with the pinned dependencies and this project
 	@scripts/venv

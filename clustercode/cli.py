@@ -12,7 +12,7 @@ import click
 
 COMMANDS = (
     "login", "worker", "status", "doctor", "devboxes", "config", "logout",
-    "console", "demo", "conformance", "gateway", "executor", "egress",
+    "console", "demo", "conformance", "gateway", "executor", "egress", "health",
 )  # fmt: skip
 """In the order in which people meet them."""
 

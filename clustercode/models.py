@@ -23,7 +23,7 @@ def gateway_config(configuration: Configuration, environ: Mapping[str, str]) -> 
 
     from gateway.config import GatewayConfig  # noqa: PLC0415 - a process loads its own part only
 
-    hostname = socket.gethostname()
+    hostname = configuration.get("hostname") or socket.gethostname()
     token_file = configuration.get("tokenFile") or systemd_credential(environ)
     for key, value in (("url", configuration.get("url")), ("tokenFile", token_file)):
         _require(key, value)

@@ -176,6 +176,8 @@ SETTINGS = (
             ("gateway", "worker"), _Id()),
     Setting("name", "WORKER_NAME", ("--name",), "The worker's name, as people see it. Else the hostname.",
             ("gateway", "worker")),
+    Setting("hostname", "WORKER_HOSTNAME", ("--hostname",),
+            "The machine's name, for a gateway in a container. Else what the system says.", ("gateway", "worker")),
     Setting("workerId", "WORKER_ID", ("--worker-id",),
             "The worker's id. Else worker.json's, or one that is made once and kept in the data directory.",
             ("gateway", "worker"), _Id()),

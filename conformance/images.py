@@ -33,9 +33,9 @@ async def an_image_is_built_used_and_deleted(scene: Scene) -> None:
         "build",
     )
     answer = await peer.expect(LONG_S, type="response", id="build")
-    demand(answer["ok"], f"image.build was refused: {answer.get('error')}")
     progress = [message["payload"] for message in peer.waiting if message["type"] == "progress"]
     log = "\n".join(part["log"] for part in progress if "log" in part)
+    demand(answer["ok"], f"image.build was refused: {answer.get('error', {}).get('message')} Its log: {log[-1000:]}")
     demand("said-aloud" in log and "from the context" in log, f"the log is {log[-500:]!r}")
     demand(any("message" in part for part in progress), "no step was told")
     checked = await scene.ask("image.check", {"image": name})

@@ -127,6 +127,14 @@ class Peer:
             self._demand_order()
             return message
 
+    async def exit_of(self, session_id: str, timeout_s: float = 30) -> Json:
+        """Return what `terminal.exit` says of a session, once it has ended; raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                payload: Json = (await self.expect(timeout_s, type="terminal.exit"))["payload"]
+                if payload["sessionId"] == session_id:
+                    return payload
+
     async def shows(self, session_id: str, needle: bytes, timeout_s: float = 30) -> bytes:
         """Wait until a session's output holds the bytes; returns all of it so far."""
         await self.until(lambda: needle in self.output(session_id), timeout_s)

@@ -60,7 +60,7 @@ async def _outcome(step: Check, scene: Scene) -> str:
         return str(said)
     except TimeoutError:
         return "the worker did not do what was waited for"
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         return f"an answer is not as the protocol says: {type(error).__name__} {error}"
     return ""
 

@@ -27,8 +27,8 @@ async def a_shell_of_the_size_asked_for(scene: Scene) -> None:
         await peer.send_raw(frame(opened["channel"], typed, b"echo bi''nary\n"))
         await peer.shows("t-shell", b"binary\r\n")
     await peer.type("t-shell", b"exit 5\n")
-    end = (await peer.expect(type="terminal.exit"))["payload"]
-    same((end["sessionId"], end["exitCode"]), ("t-shell", 5), "session and exit code")
+    end = await peer.exit_of("t-shell")
+    same(end["exitCode"], 5, "the exit code")
     same(end["offset"], peer.offset("t-shell"), "the offset of the end, after the last byte of output,")
 
 
@@ -37,14 +37,14 @@ async def every_byte_value_passes(scene: Scene) -> None:
     box, peer = (await scene.create())["id"], scene.peer
     octal = "".join(f"\\{value:03o}" for value in range(256))
     await peer.open(box, "t-out", tenantId=scene.tenant, command=f"{_RAW}printf '{octal}'")
-    await peer.expect(type="terminal.exit")
+    await peer.exit_of("t-out")
     same(peer.output("t-out"), bytes(range(256)), "what came")
     await peer.open(box, "t-in", tenantId=scene.tenant, command=f"{_RAW}echo go; head -c 256 | od -An -v -tu1")
     await peer.shows("t-in", b"go")
     await peer.type("t-in", bytes(range(256)))
-    await peer.expect(type="terminal.exit")
-    numbers = [int(word) for word in peer.output("t-in").split()[1:]]
-    same(numbers, list(range(256)), "what the program read")
+    await peer.exit_of("t-in")
+    read = peer.output("t-in").decode(errors="replace").split()[1:]
+    same(read, [str(number) for number in range(256)], "what the program read")
 
 
 async def output_goes_no_further_than_the_window(scene: Scene) -> None:
@@ -61,7 +61,7 @@ async def output_goes_no_further_than_the_window(scene: Scene) -> None:
         await peer.send("terminal.ack", {"sessionId": "t-flood", "offset": have})
         await peer.until(lambda have=have: peer.offset("t-flood") > have)  # type: ignore[misc] # bound now
     await peer.send("terminal.ack", {"sessionId": "t-flood", "offset": total})
-    end = (await peer.expect(type="terminal.exit"))["payload"]
+    end = await peer.exit_of("t-flood")
     same((end["offset"], end["exitCode"]), (total, 0), "end and exit code")
 
 
@@ -86,7 +86,7 @@ async def close_ends_the_shell_and_what_it_started(scene: Scene) -> None:
     await scene.ask("terminal.close", {"sessionId": "t-end"})
     wait = "until ! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 871[5]'; do sleep 0.1; done"
     await scene.run(box, wait, user="root", timeoutMs=20_000)
-    await peer.expect(type="terminal.exit")
+    await peer.exit_of("t-end")
     async with asyncio.timeout(20):  # what is typed while it ends may be taken
         while (answer := await scene.answer("terminal.input", {"sessionId": "t-end", "data": "eA=="}))["ok"]:
             await asyncio.sleep(0.1)

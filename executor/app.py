@@ -142,6 +142,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
                 limits=config.builds,
                 floor=config.security_floor,
                 egress=egress,
+                accepted_missing_limits=config.accepted_missing_limits,
             )
             looking = {"events": events.run(), "disk": disk.run(), "housekeeping": _keep_house(builds, engine_service)}
             living += [life.create_task(job, name=name) for name, job in looking.items()]

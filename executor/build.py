@@ -24,7 +24,7 @@ from executor.build_context import BuildContexts
 from executor.build_leftovers import Before, BuildLeftovers
 from executor.build_log import BuildEvent, BuildLog, BuildStep
 from executor.build_queue import BuildQueue
-from executor.config import BuildLimits
+from executor.config import BuildLimits, Limit
 from executor.containerfile import Containerfile, stamping
 from executor.context_tar import write_context
 from executor.devboxes import PREFIX
@@ -62,6 +62,7 @@ class Builds:
         limits: BuildLimits,
         floor: Profile,
         egress: Egress,
+        accepted_missing_limits: frozenset[Limit] = frozenset(),
     ) -> None:
         self._engine = engine
         self._engine_images = EngineImages(engine)
@@ -73,6 +74,7 @@ class Builds:
         self._limits = limits
         self._has_network = floor is Profile.OPEN
         self._egress = egress if floor is Profile.STANDARD else None
+        self._accepted_missing_limits = accepted_missing_limits
         self._queue = BuildQueue(limits.max_waiting)
 
     async def build(self, request: BuildImage, on_event: OnEvent) -> str:
@@ -104,7 +106,13 @@ class Builds:
 
     async def _build(self, request: BuildImage, containerfile: Containerfile, name: str, on_event: OnEvent) -> str:
         await self._images.check_name(request.tenant, name)
-        storage = Path((await self._engine.learn()).storage)
+        info = await self._engine.learn()
+        if not info.bounds_builds and not {"memory", "cpus"} <= self._accepted_missing_limits:
+            raise FailedPrecondition(
+                "This worker's engine runs without root on control groups that it cannot use, so a build would have no "
+                'limits. Use another engine, or have the machine\'s owner set acceptMissingLimits: ["memory", "cpus"].'
+            )
+        storage = Path(info.storage)
         await self._check_room(storage)
 
         async def on_progress(message: str, fraction: float | None) -> None:
@@ -160,11 +168,12 @@ class Builds:
         return image_id.removeprefix("sha256:")
 
     def _options(self, containerfile: str) -> BuildOptions:
+        bounded = self._engine.known is None or self._engine.known.bounds_builds
         return BuildOptions(
             containerfile=containerfile,
             has_network=self._has_network,
-            memory_bytes=self._limits.memory_bytes,
-            cpus=self._limits.cpus,
+            memory_bytes=self._limits.memory_bytes if bounded else None,
+            cpus=self._limits.cpus if bounded else None,
         )
 
     async def _check_room(self, storage: Path) -> None:

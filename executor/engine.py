@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -19,7 +19,7 @@ import aiohttp
 from executor.exec_stream import ExecOutput, ExecStream, start_exec
 from executor.metrics import Metrics
 from executor.policy import BoxOptions
-from protos.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Unavailable
+from protos.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, Refusal, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ _NOT_CONNECTED = 900
 
 EngineKind = Literal["podman", "docker"]
 
+_NO_DETACH_KEYS = ",".join(("ctrl-@", "ctrl-\\", "ctrl-@", "ctrl-]", "ctrl-@", "ctrl-^", "ctrl-@", "ctrl-_") * 8)
+"""Docker takes ctrl-p ctrl-q in a terminal's input as the wish to be cut off, and offers no way to want none: so this
+is a sequence that nobody types."""
+
 
 @dataclass(frozen=True)
 class EngineInfo:
@@ -47,6 +51,8 @@ class EngineInfo:
     storage: str
     rootless: bool = False
     """It runs as an ordinary user: what is root in a DevBox is not root on the machine."""
+    bounds_builds: bool = True
+    """It can limit a build; a rootless one on control groups of version 1 has none to set, and fails instead."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,12 @@ class Engine:
                 version, info = await docker.version(), await docker.system.info()
             names = {component.get("Name", "") for component in version.get("Components") or ()}
             kind: EngineKind = "podman" if "Podman Engine" in names else "docker"
-            rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
-            self._info = EngineInfo(kind, version["Version"], info.get("DockerRootDir", ""), rootless)
+            # Podman says it in a field of its own, Docker among the security options.
+            said = info.get("SecurityOptions") or ()
+            rootless = bool(info.get("Rootless")) or any("rootless" in option for option in said)
+            bounds_builds = not (rootless and info.get("CgroupVersion") == "1")
+            storage = info.get("DockerRootDir", "")
+            self._info = EngineInfo(kind, version["Version"], storage, rootless, bounds_builds)
         return self._info
 
     # --- containers and volumes -----------------------------------------------------------------------------
@@ -307,7 +317,13 @@ class Engine:
         """Prepare a command in a running container; returns the exec's id."""
         async with self._call("create_exec") as docker:
             created = await docker.containers.container(name).exec(
-                list(argv), stdin=True, tty=tty, user=user, workdir=workdir or None, environment=env
+                list(argv),
+                stdin=True,
+                tty=tty,
+                user=user,
+                workdir=workdir or None,
+                environment=env,
+                detach_keys=_NO_DETACH_KEYS if tty and self.kind == "docker" else "",
             )
         return created.id
 
@@ -315,7 +331,12 @@ class Engine:
         self, exec_id: str, receiver: ExecOutput, *, tty: bool, size: tuple[int, int] | None = None
     ) -> ExecStream:
         """Start a prepared command and take its byte stream over."""
-        return await start_exec(self._locate(), exec_id, receiver, tty=tty, size=size)
+        stream = await start_exec(self._locate(), exec_id, receiver, tty=tty, size=size)
+        if size is not None and self.kind == "docker":
+            # This version of Docker's API takes no size at the start: the program is told of it at once.
+            with suppress(Refusal):  # it has ended already
+                await self.resize_exec(exec_id, cols=size[0], rows=size[1])
+        return stream
 
     async def exec_exit_code(self, exec_id: str) -> int | None:
         """Return the exit code of a command, None while it runs; raises `NotFound` once the engine forgot it."""

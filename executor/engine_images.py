@@ -36,8 +36,8 @@ class BuildOptions:
     containerfile: str
     """Name in the context."""
     has_network: bool
-    memory_bytes: int
-    cpus: float
+    memory_bytes: int | None
+    cpus: float | None
     name: str = ""
     """What the image is called; empty: it has its id alone."""
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -102,14 +102,14 @@ class EngineImages:
             "forcerm": "true",
             "nocache": str(options.no_cache).lower(),
             "buildargs": json.dumps(dict(options.build_args)),
-            "memory": options.memory_bytes,
-            "memswap": options.memory_bytes,
-            "cpuperiod": 100_000,
-            "cpuquota": int(options.cpus * 100_000),
             # What is missing was pulled before, and pinned by its id.
             "pullpolicy": "never",
             "dropcaps": json.dumps(["CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW"]),
         }
+        if options.memory_bytes is not None:
+            params |= {"memory": options.memory_bytes, "memswap": options.memory_bytes}
+        if options.cpus is not None:
+            params |= {"cpuperiod": 100_000, "cpuquota": int(options.cpus * 100_000)}
         if options.name:
             params["t"] = options.name
         if holder_pid is None:

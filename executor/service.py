@@ -33,8 +33,11 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
         """Say how things are; an engine that is away is part of the answer."""
+        engines = set(await self.parts.engine_service.engines())
+        if info := self.parts.engine.known:
+            engines.add(info.kind)  # of a socket at another place than engines put theirs
         status = pb.GetStatusResponse(
-            container_engines=await self.parts.engine_service.engines(),
+            container_engines=sorted(engines, reverse=True),
             security_floor=cast("pb.Profile", int(self.parts.config.security_floor)),
             sessions=len(self.parts.sessions),
             draining=self.parts.data_dir.draining,
@@ -42,7 +45,7 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
         try:
             # The cheapest call that tells us something is also the check that the engine answers.
             status.containers_running = await self.parts.devboxes.count_running(_STATUS_TIMEOUT_S)
-            if info := self.parts.engine.known:
+            if info:
                 status.engine_version = f"{info.kind} {info.version}"
                 disk = psutil.disk_usage(info.storage)
                 status.disk_total, status.disk_free = disk.total, disk.free

@@ -68,16 +68,19 @@ class BackgroundCommands:
             wait_ms=payload.wait_ms or 0,
         )
         key = (payload.tenant_id, request_id)
+        refused: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 capture = group.create_task(self._executor.capture_background(request), name=f"capture {request_id}")
                 if request_id:
                     self._captures[key] = capture
         except* Refusal as refusals:
-            raise refusals.exceptions[0] from None
+            refused = refusals.exceptions[0]  # raised here it would come as a group again, until Python 3.11.4
         finally:
             if self._captures.get(key) is capture:
                 del self._captures[key]
+        if refused is not None:
+            raise refused
         if capture.cancelled():
             raise Cancelled("Stopped on request.")
         captured = capture.result()

@@ -1,63 +1,21 @@
-"""Our worker keeps the published protocol: the checks of ``clustercode conformance``, one test each."""
+"""``clustercode conformance`` against a worker that breaks the protocol.
+
+That ours keeps it, tests/containers and tests/engines show with the same checks."""
 
 import asyncio
 import json
 import re
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from conformance import suite
-from conformance.orchestrator import TOKEN, orchestrator
-from conformance.scene import Scene, Target, scene
+from conformance.orchestrator import TOKEN
 from tests.integration.conftest import (
-    DEVBOX_IMAGE,
     PROGRAM,
-    Podman,
-    executor_process,
-    gateway_process,
-    remove_all,
-    started,
 )
-
-TARGET = Target(DEVBOX_IMAGE, "localhost/devbox-display:latest")
-
-
-@pytest.fixture(scope="module")
-async def subject(podman: Podman) -> AsyncIterator[Scene]:
-    """One worker for all checks, as a stranger's would be."""
-    with tempfile.TemporaryDirectory(prefix="cc-") as name:
-        directory = Path(name)
-        executor = executor_process(podman, directory)
-        try:
-            async with orchestrator(directory) as listening:
-                gateway = gateway_process(directory, listening.worker_url, listening.token_file)
-                async with started(executor, gateway), scene(listening, TARGET, 60) as running:
-                    yield running
-            remove_built(podman, directory)
-        finally:
-            remove_all(directory / "data")
-
-
-def remove_built(podman: Podman, directory: Path) -> None:
-    """Remove the layers that the engine keeps of builds."""
-    label = f"label=io.clustercode.builder={(directory / 'data/install').read_text().strip()}"
-    while images := podman.run("images", "-aq", "--no-trunc", "--filter", label).split():
-        podman.run("rmi", "-f", *set(images))
-
-
-@pytest.mark.parametrize("name", list(suite.CHECKS))
-async def test_our_worker_keeps_the_protocol(subject: Scene, name: str) -> None:
-    """Each check holds; what is limited on this engine is said by the worker itself."""
-    (result,) = [result async for result in suite.run(subject, [name])]
-
-    assert result.outcome in ("passed", "limited"), f"{result.claim} Found: {result.detail}"
 
 
 async def test_a_worker_that_breaks_the_protocol_fails_by_name(directory: Path) -> None:

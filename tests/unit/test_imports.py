@@ -20,6 +20,7 @@ ONLY_IN = {
     "aiodocker": {"executor/engine.py"},
     "grpc": {
         "executor/app.py",
+        "executor/health.py",
         "executor/rpc.py",
         "executor/rpc_operator.py",
         "executor/rpc_audit.py",
@@ -28,8 +29,8 @@ ONLY_IN = {
         "gateway/executor_client.py",
         "clustercode/operator_client.py",
     },
-    "grpc_health": {"executor/app.py"},
-    "psutil": {"executor/egress_process.py", "executor/service.py", "gateway/machine.py"},
+    "grpc_health": {"executor/app.py", "executor/health.py"},
+    "psutil": {"executor/egress_process.py", "executor/service.py", "gateway/health.py", "gateway/machine.py"},
 }
 PURE = {
     "executor/domains.py",

@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "tokenFile": ("/flag", "/variable", "/file"),
     "tenant": ("flag", "variable", "file"),
     "name": ("flag", "variable", "file"),
+    "hostname": ("flag", "variable", "file"),
     "workerId": ("flag", "variable", "file"),
     "mode": ("fleet", "byom", "fleet"),
     "allowInsecure": ("yes", "no", "yes"),

@@ -1,0 +1,29 @@
+"""``clustercode health``: asked by an engine, inside the container of a gateway or an executor."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+_TIMEOUT_S = 4.0
+_MAIN_PROCESS = 1
+"""The container's own."""
+
+
+@click.command()
+@click.argument("process", type=click.Choice(["gateway", "executor"]))
+def health(process: str) -> None:
+    """Tell by the exit code if this container is well.
+
+    A gateway is when it is connected to its orchestrator, an executor when it serves.
+    """
+    if process == "gateway":
+        from gateway.health import connected  # noqa: PLC0415 - a process loads its own part only
+
+        is_well = connected(_MAIN_PROCESS)
+    else:
+        from executor.health import serves  # noqa: PLC0415 - a process loads its own part only
+
+        is_well = serves(Path(os.environ["DATA_DIR"]) / "rpc" / "executor.sock", _TIMEOUT_S)
+    sys.exit(0 if is_well else 1)
