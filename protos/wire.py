@@ -12,6 +12,7 @@ import binascii
 import json
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
+import pybase64
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -885,7 +886,7 @@ def terminal_output_json(session_id: str, offset: int, data: bytes) -> bytes:
     return b'{"type":"terminal.output","payload":{"sessionId":"%s","offset":%d,"data":"%s"}}' % (
         session_id.encode(),
         offset,
-        binascii.b2a_base64(data, newline=False),
+        pybase64.b64encode(data),
     )
 
 
@@ -893,7 +894,7 @@ def display_data_json(session_id: str, data: bytes) -> bytes:
     """Return a ``display.data`` frame, built by hand as `terminal_output_json` is."""
     return b'{"type":"display.data","payload":{"sessionId":"%s","data":"%s"}}' % (
         session_id.encode(),
-        binascii.b2a_base64(data, newline=False),
+        pybase64.b64encode(data),
     )
 
 
