@@ -87,7 +87,7 @@ async def _try(arena: Arena, way: _Way) -> tuple[list[float], list[float], float
         for session in (*typists, flooder):
             await session.ready()
         quiet = await _phase(typists, arena.options.keystrokes)
-        await flooder.type(b"\n")
+        flooder.type(b"\n")
         await asyncio.sleep(1.0)
         now = asyncio.get_running_loop().time
         began, bytes_before = now(), flooder.received

@@ -5,20 +5,19 @@ document and nothing else: no acknowledgements, no binary frames, no ``worker.re
 """
 
 import asyncio
-import base64
 import itertools
 import json
 import struct
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+import pybase64
 from websockets.typing import Subprotocol
 
 from bench.contender import READY, Flood, within
+from bench.websocket_end import WebSocketEnd, listen
 
 WINDOW_BYTES = 128 * 1024
 """The worker's default."""
@@ -62,20 +61,29 @@ class Session:
             self._arrived = None
         return self._link.acks and self.received - self._acked >= WINDOW_BYTES // 2
 
-    def ack(self) -> str:
+    def ack(self) -> bytes:
         """Return the acknowledgement of all so far."""
         self._acked = self.received
-        return f'{{"type":"terminal.ack","payload":{{"sessionId":"{self.session_id}","offset":{self.received}}}}}'
+        return b'{"type":"terminal.ack","payload":{"sessionId":"%b","offset":%d}}' % (
+            self.session_id.encode(),
+            self.received,
+        )
 
-    async def type(self, data: bytes) -> None:
+    def failed(self, error: Exception) -> None:
+        """Note that something was refused."""
+        if self._arrived is not None:
+            self._arrived.set_exception(error)
+            self._arrived = None
+
+    def type(self, data: bytes) -> None:
         """Send keystrokes."""
         if self.channel:
-            await self._link.ws.send(_HEADER.pack(1, self.channel, self._typed) + data)
+            self._link.ws.send(_HEADER.pack(1, self.channel, self._typed) + data, text=False)
         else:
-            text = base64.b64encode(data).decode()
-            await self._link.ws.send(
-                f'{{"type":"terminal.input","payload":{{"sessionId":"{self.session_id}","offset":{self._typed},'
-                f'"data":"{text}"}}}}'
+            self._link.ws.send(
+                b'{"type":"terminal.input","payload":{"sessionId":"%b","offset":%d,"data":"%b"}}'
+                % (self.session_id.encode(), self._typed, pybase64.b64encode(data)),
+                text=True,
             )
         self._typed += len(data)
 
@@ -100,7 +108,7 @@ class Session:
         for _ in range(count):
             arrived = self.arrival(self.received + 1)
             began = now()
-            await self.type(b"x")
+            self.type(b"x")
             await arrived  # a stall ends by the deadline of the phase
             times.append(now() - began)
         self.chunks.clear()
@@ -110,7 +118,7 @@ class Session:
         """See `Terminal`."""
         arrived = self.arrival(self.received + size)
         began = time.perf_counter()
-        await self.type(b"\n")
+        self.type(b"\n")
         await within(arrived, "the end of a flood")
         seconds = time.perf_counter() - began
         chunks, self.chunks = self.chunks, []
@@ -125,45 +133,44 @@ class Session:
 class Link:
     """One connected worker."""
 
-    def __init__(self, ws: ServerConnection, dialect: str) -> None:
+    def __init__(self, ws: WebSocketEnd) -> None:
         self.ws = ws
-        self.dialect = dialect
-        self.acks = dialect != "plain"
+        self.dialect = ws.path.rsplit("/", 1)[-1]
+        self.acks = self.dialect != "plain"
         self.registered_at = time.monotonic()
         self._requests: dict[str, tuple[asyncio.Future[dict[str, Any]], Session | None]] = {}
         self._sessions: dict[str, Session] = {}
         self._channels: dict[int, Session] = {}
 
-    async def serve(self) -> None:
-        """Read until the connection ends."""
-        channels, ws = self._channels, self.ws
-        while True:
-            message = await ws.recv()
-            if isinstance(message, bytes):
-                _, channel, offset = _HEADER.unpack_from(message)
-                session = channels[channel]
-                if session.feed(offset, message[_HEADER.size :]):
-                    await ws.send(session.ack())
-            else:
-                await self._text(json.loads(message))
+    def message(self, message: bytes, text: bool) -> None:
+        """Take a message."""
+        if text:
+            self._text(json.loads(message))
+            return
+        _, channel, offset = _HEADER.unpack_from(message)
+        self._feed(self._channels[channel], offset, message[_HEADER.size :])
 
-    async def _text(self, message: dict[str, Any]) -> None:
+    def _feed(self, session: Session, offset: int, data: bytes) -> None:
+        if session.feed(offset, data):
+            self.ws.send(session.ack(), text=True)
+
+    def _text(self, message: dict[str, Any]) -> None:
         payload = message.get("payload", {})
         match message["type"]:
             case "terminal.output":
-                session = self._sessions.get(payload["sessionId"])  # None: of an earlier connection, attached again
-                if session is not None and session.feed(payload["offset"], base64.b64decode(payload["data"])):
-                    await self.ws.send(session.ack())
+                session = self._sessions.get(payload["sessionId"])
+                if session is not None:  # else of an earlier connection, attached again
+                    self._feed(session, payload["offset"], pybase64.b64decode(payload["data"], validate=True))
             case "response":
                 self._answered(message)
             case "worker.register" if self.acks:
-                await self.ws.send(
-                    json.dumps({"type": "worker.registered", "payload": {"capabilities": ["terminal.ack"]}})
-                )
+                registered = {"type": "worker.registered", "payload": {"capabilities": ["terminal.ack"]}}
+                self.ws.send(json.dumps(registered).encode(), text=True)
             case "terminal.exit" if payload["sessionId"] in self._sessions:
                 self._sessions[payload["sessionId"]].exited.set_result(None)
             case "error" if message.get("sessionId") in (None, *self._sessions):
-                raise RequestFailed(str(message["error"]))
+                for session in self._sessions.values():
+                    session.failed(RequestFailed(str(message["error"])))
 
     def _answered(self, message: dict[str, Any]) -> None:
         answer, session = self._requests.pop(message["id"])
@@ -183,7 +190,7 @@ class Link:
         request_id = f"bench-{next(_request_numbers)}"
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._requests[request_id] = answer, session
-        await self.ws.send(json.dumps({"type": kind, "id": request_id, "payload": payload}))
+        self.ws.send(json.dumps({"type": kind, "id": request_id, "payload": payload}).encode(), text=True)
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             return await answer
 
@@ -200,38 +207,37 @@ class Link:
 class Orchestrator:
     """The server, and the workers that are connected to it by their path."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        self.port = 0
         self._links: dict[str, Link] = {}
-        self._came = asyncio.Condition()
+        self._came = asyncio.Event()
 
     async def link(self, path: str, timeout_s: float = 30.0) -> Link:
         """Return the worker on that path once it has registered."""
-        async with asyncio.timeout(timeout_s), self._came:
-            await self._came.wait_for(lambda: path in self._links)
+        async with asyncio.timeout(timeout_s):
+            while path not in self._links:
+                self._came.clear()
+                await self._came.wait()
             return self._links[path]
 
-    async def handle(self, ws: ServerConnection) -> None:
+    def came(self, ws: WebSocketEnd) -> None:
         """Serve one worker until its connection ends."""
-        assert ws.request is not None
-        path = ws.request.path
-        first = await ws.recv()
-        link = Link(ws, path.rsplit("/", 1)[-1])
-        register = json.loads(first)
-        await link._text(register)  # noqa: SLF001 - its own module
-        if register["payload"]["containerEngines"]:  # else the executor is not up yet: it will register again
-            async with self._came:
-                self._links[path] = link
-                self._came.notify_all()
-        with suppress(ConnectionClosed):
-            await link.serve()
+
+        def first(message: bytes, text: bool) -> None:
+            link = Link(ws)
+            ws.on_message = link.message
+            link.message(message, text)
+            if json.loads(message)["payload"]["containerEngines"]:  # else the executor is not up: it comes again
+                self._links[ws.path] = link
+                self._came.set()
+
+        ws.on_message = first
 
 
-def _choose(connection: ServerConnection, offered: Any) -> Subprotocol | None:  # noqa: ANN401 - a sequence of names
-    assert connection.request is not None
-    if connection.request.path.endswith("/plain"):
+def _choose(path: str, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    if path.endswith("/plain"):
         return None
-    wanted = "clustercode.v1+binary" if connection.request.path.endswith("/binary") else "clustercode.v1"
+    wanted = "clustercode.v1+binary" if path.endswith("/binary") else "clustercode.v1"
     assert wanted in offered
     return Subprotocol(wanted)
 
@@ -239,9 +245,7 @@ def _choose(connection: ServerConnection, offered: Any) -> Subprotocol | None:  
 @asynccontextmanager
 async def running_orchestrator() -> AsyncIterator[Orchestrator]:
     """Serve on a free port of the loopback."""
-    orchestrator = Orchestrator(0)
-    async with serve(
-        orchestrator.handle, "127.0.0.1", 0, select_subprotocol=_choose, compression=None, max_size=2 * 1024 * 1024
-    ) as server:
-        orchestrator.port = next(iter(server.sockets)).getsockname()[1]
+    orchestrator = Orchestrator()
+    server, orchestrator.port = await listen(orchestrator.came, _choose)
+    async with server:
         yield orchestrator

@@ -13,59 +13,77 @@ from typing import Self
 from urllib.parse import quote
 
 import psutil
-from websockets.asyncio.client import ClientConnection, connect
 
 from bench.contender import READY, STALL_S, Flood
+from bench.websocket_end import WebSocketEnd, dial
 
 
 class TerminadoTerminal:
     """One WebSocket to it."""
 
-    def __init__(self, ws: ClientConnection) -> None:
-        self._ws = ws
+    def __init__(self) -> None:
+        self.ws: WebSocketEnd | None = None
+        self._texts: list[str] = []
+        self._received = 0
+        self._wanted = 0
+        self._arrived: asyncio.Future[None] | None = None
+
+    def message(self, message: bytes, text: bool) -> None:  # noqa: ARG002 - as a WebSocketEnd says it
+        """Take a message."""
+        kind, *rest = json.loads(message)
+        if kind != "stdout":
+            return
+        self._texts.append(rest[0])
+        self._received += len(rest[0])  # all that is measured is ASCII
+        if self._arrived is not None and self._received >= self._wanted:
+            self._arrived.set_result(None)
+            self._arrived = None
 
     async def ready(self) -> None:
         """Wait until the program is there."""
-        text = ""
         async with asyncio.timeout(STALL_S):
-            while READY.decode() not in text:
-                text += await self._output()
+            while READY.decode() not in "".join(self._texts):
+                await self._arrival(self._received + 1)
+        self._texts.clear()
 
     async def echo(self, count: int) -> list[float]:
         """See `Terminal`."""
-        send, receive, now = self._ws.send, self._output, time.perf_counter
-        key = json.dumps(["stdin", "x"])
+        now = time.perf_counter
+        key = json.dumps(["stdin", "x"]).encode()
         times = []
         async with asyncio.timeout(STALL_S):
             for _ in range(count):
+                arrived = self._arrival(self._received + 1)
                 began = now()
-                await send(key)
-                await receive()
+                self._send(key)
+                await arrived
                 times.append(now() - began)
+        self._texts.clear()
         return times
 
     async def flood(self, size: int) -> Flood:
         """See `Terminal`."""
-        texts = []
+        arrived = self._arrival(self._received + size)
         began = time.perf_counter()
         async with asyncio.timeout(STALL_S):
-            await self._ws.send(json.dumps(["stdin", "\n"]))
-            while size > 0:
-                text = await self._output()
-                texts.append(text)
-                size -= len(text)  # the flood is ASCII
+            self._send(json.dumps(["stdin", "\n"]).encode())
+            await arrived
         seconds = time.perf_counter() - began
+        texts, self._texts = self._texts, []
         return Flood(seconds, [text.encode() for text in texts])
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the WebSocket."""
-        await self._ws.close()
+        if self.ws is not None:
+            self.ws.close()
 
-    async def _output(self) -> str:
-        while True:
-            kind, *rest = json.loads(await self._ws.recv(decode=False))
-            if kind == "stdout":
-                return str(rest[0])
+    def _send(self, message: bytes) -> None:
+        assert self.ws is not None
+        self.ws.send(message, text=True)
+
+    def _arrival(self, total: int) -> "asyncio.Future[None]":
+        self._wanted, self._arrived = total, asyncio.get_running_loop().create_future()
+        return self._arrived
 
 
 class Terminado:
@@ -95,7 +113,7 @@ class Terminado:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for terminal in self._terminals:
-            await terminal.close()
+            terminal.close()
         family = self._family()
         self._process.terminate()
         self._process.wait()
@@ -107,11 +125,8 @@ class Terminado:
 
     async def open(self, argv: list[str]) -> TerminadoTerminal:
         """See `Contender`."""
-        ws = await connect(
-            f"ws://127.0.0.1:{self._port}/{quote(shlex.join(argv), safe='')}",
-            compression=None, max_size=None, ping_interval=None, proxy=None,
-        )  # fmt: skip
-        terminal = TerminadoTerminal(ws)
+        terminal = TerminadoTerminal()
+        terminal.ws = await dial(f"ws://127.0.0.1:{self._port}/{quote(shlex.join(argv), safe='')}", terminal.message)
         self._terminals.append(terminal)
         await terminal.ready()
         return terminal
