@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from protos.errors import FailedPrecondition, Unavailable
 
 READ_BYTES = 256 * 1024
-PACE_S = 0.002
+PACE_S = 0.001
 _PACE_FROM_BYTES = 2048
 _HEAD_LIMIT_BYTES = 16 * 1024
 _START_TIMEOUT_S = 30.0

@@ -99,7 +99,8 @@ class TerminalRpcs(Rpcs):
         while True:
             match news := await viewer.next():
                 case Output(offset, data):
-                    await context.write(pb.AttachTerminalResponse(output=pb.TerminalOutput(offset=offset, data=data)))
+                    # Built in place: a TerminalOutput of its own would be copied into the response.
+                    await context.write(pb.AttachTerminalResponse(output={"offset": offset, "data": data}))
                 case InputAck(offset):
                     await context.write(pb.AttachTerminalResponse(input_ack=pb.TerminalInputAck(offset=offset)))
                 case Refused(refusal, offset):

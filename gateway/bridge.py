@@ -1,7 +1,9 @@
 """A session on one connection: the executor's stream on one side, frames on the other. What all kinds share.
 
-Two tasks: `Bridge.run` carries what the executor sends, `Bridge.pump` what the orchestrator sends. Input waits,
-bounded, for a stream that does not take it, and never holds up the connection's reader.
+The hot path of the product, in two tasks. `Bridge.run` carries what the executor sends, from the stream to the socket;
+while the socket or the orchestrator does not take it, nothing more is read, and the executor stops. `Bridge.pump`
+carries what the orchestrator sends. It waits, bounded, for a stream that does not take it, and never holds up the
+connection's reader. No pydantic, no `json`, no log line on the way out.
 """
 
 import asyncio
@@ -41,13 +43,13 @@ class Bridge(ABC, Generic[Request, Response]):
         self.session_id = session_id  # empty until opened, for a new session without an id
         self.request_id = request_id
         self.channel = 0  # 0: as JSON
+        self.is_open = False
         self._connection = connection
         self._stream = stream
         # Input in order; bounded by PENDING_LIMIT_BYTES. Of acks the last counts.
         self._inputs: deque[tuple[int, Request]] = deque()
         self._pending_bytes = 0
         self._ack: int | None = None
-        self._closing = False
         self._wake: asyncio.Future[None] | None = None
 
     # --- From the orchestrator: plain calls, in order of arrival, never waiting ---
@@ -57,12 +59,9 @@ class Bridge(ABC, Generic[Request, Response]):
         self._ack = offset if self._ack is None else max(self._ack, offset)
         self._awake()
 
-    confirm = ack  # as a `Source`: a pong acknowledges as well as the orchestrator does
-
-    @property
-    def closing(self) -> bool:
-        """Whether the orchestrator asked for the end."""
-        return self._closing
+    def confirm(self, offset: int) -> None:
+        """Take a pong, as a `Source`: it acknowledges as well as the orchestrator does."""
+        self.ack(offset)
 
     def abandon(self) -> None:
         """End the stream; safe to call twice."""
@@ -87,25 +86,27 @@ class Bridge(ABC, Generic[Request, Response]):
         try:
             going = await write(self._open_message())
             while going:
-                if self._ack is not None:
-                    request = self._ack_message(self._ack)
-                    self._ack = None
-                elif (urgent := self._urgent_message()) is not None:
-                    request = urgent
-                elif self._inputs:
-                    cost, request = self._inputs.popleft()
-                    self._pending_bytes -= cost
-                elif self._closing:
-                    await write(self._close_message())
-                    return
+                message = self._next_message()
+                if message is not None:
+                    going = await write(message)
                 else:
                     self._wake = asyncio.get_running_loop().create_future()
                     await self._wake
-                    continue
-                going = await write(request)
         except Exception as error:  # noqa: BLE001 - a defect in one bridge ends that bridge and nothing else
             report(log, f"Input of session {self.session_id}", error)
             self._stream.cancel()
+
+    def _next_message(self) -> Request | None:
+        if self._ack is not None:
+            offset, self._ack = self._ack, None
+            return self._ack_message(offset)
+        if (urgent := self._urgent_message()) is not None:
+            return urgent
+        if self._inputs:
+            cost, message = self._inputs.popleft()
+            self._pending_bytes -= cost
+            return message
+        return self._last_message()
 
     @abstractmethod
     def _open_message(self) -> Request:
@@ -119,9 +120,9 @@ class Bridge(ABC, Generic[Request, Response]):
         """Return what goes before the input that waits, if there is any."""
         return None
 
-    @abstractmethod
-    def _close_message(self) -> Request:
-        """Return the last message of the stream."""
+    def _last_message(self) -> Request | None:
+        """Return what goes after the input that waits, once, if there is any."""
+        return None
 
     # --- From the executor ---
 

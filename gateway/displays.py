@@ -37,7 +37,6 @@ class DisplayBridge(Bridge[pb.AttachDisplayRequest, pb.AttachDisplayResponse]):
         request_id: str | None,
     ) -> None:
         super().__init__(connection, stream, session_id, request_id)
-        self.is_open = False
         self._owner = owner
         self._open_request = open_request
         self._input_end = 0
@@ -63,9 +62,6 @@ class DisplayBridge(Bridge[pb.AttachDisplayRequest, pb.AttachDisplayResponse]):
 
     def _ack_message(self, offset: int) -> pb.AttachDisplayRequest:
         return pb.AttachDisplayRequest(ack=pb.DisplayAck(offset=offset))
-
-    def _close_message(self) -> pb.AttachDisplayRequest:
-        raise NotImplementedError  # a viewer ends with its stream
 
     async def _carry(self) -> None:
         first = await self._first()
@@ -136,6 +132,7 @@ class Displays(Registry[DisplayBridge]):
         session_id = payload.session_id or ""
         if (old := self._sessions.get(session_id)) is not None:
             old.is_open = False  # replaced: its end is not told under an id that lives on
+            self.ended(old)
         bridge = DisplayBridge(self, self._connection, stream, request, session_id, request_id)
         self._begin(bridge, payload.tenant_id)
 
@@ -166,7 +163,6 @@ class Displays(Registry[DisplayBridge]):
     async def opened(self, bridge: DisplayBridge) -> None:
         """Answer the open, ahead of any bytes."""
         self._was_opened(bridge)
-        bridge.is_open = True
         self._give_channel(bridge)
         log.info("Display %s: opened", bridge.session_id)
         if bridge.request_id is not None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from gateway.bridge import Bridge
 from gateway.connection import Connection
@@ -63,6 +63,8 @@ class Registry(Generic[B]):
                 task.cancel()
         if self._sessions.get(bridge.session_id) is bridge:
             del self._sessions[bridge.session_id]
+            if not bridge.is_open and begun.previous in self._bridges:
+                self._sessions[bridge.session_id] = begun.previous
         self._channels.pop(bridge.channel, None)
         self._connection.forget(bridge)
 
@@ -79,20 +81,30 @@ class Registry(Generic[B]):
             raise ResourceExhausted(f"At most {self._most} {self._noun}s on one connection; close some first.")
 
     def _begin(self, bridge: B, tenant_id: str) -> None:
-        """Run a bridge; until it is opened, its request counts as under way."""
+        """Run a bridge; until it is opened, its request counts as under way.
+
+        From here on the session's messages are for this bridge. One that had it stays until this one is open: the
+        executor may refuse, another tenant's open for example, and then it has the session still.
+        """
+        previous = self._sessions.get(bridge.session_id) if bridge.session_id else None
         if bridge.session_id:
-            self._replace(bridge.session_id, bridge)
+            self._sessions[bridge.session_id] = bridge
         tracked = ExitStack()
         tracked.enter_context(self._in_flight.track(bridge.request_id, tenant_id))
         label = bridge.session_id or bridge.request_id or "new"
         pump = self._tasks.create_task(bridge.pump(), name=f"{self._noun}-input {label}")
         run = self._tasks.create_task(bridge.run(), name=f"{self._noun}-output {label}")
-        self._bridges[bridge] = _Begun((pump, run), tracked)
+        self._bridges[bridge] = _Begun((pump, run), tracked, previous)
 
     def _was_opened(self, bridge: B) -> None:
-        """Note that a bridge is open, under the id that it has by now."""
+        """Note that a bridge is open, under the id that it has by now, and end those that had its session."""
         self._bridges[bridge].tracked.close()
-        self._replace(bridge.session_id, bridge)
+        bridge.is_open = True
+        for old in [old for old in self._bridges if old.session_id == bridge.session_id and old is not bridge]:
+            if old.is_open:
+                log.info("Session %s: opened again on the same connection", bridge.session_id)
+                self.ended(old)
+        self._sessions.setdefault(bridge.session_id, bridge)
 
     def _give_channel(self, bridge: B) -> None:
         """Give a bridge a channel, where the connection has any."""
@@ -100,19 +112,10 @@ class Registry(Generic[B]):
             bridge.channel = next(self._free_channels)
             self._channels[bridge.channel] = bridge
 
-    def _replace(self, session_id: str, bridge: B) -> None:
-        old = self._sessions.get(session_id)
-        if old is not None and old is not bridge:
-            log.info("Session %s: opened again on the same connection", session_id)
-            self.ended(old)
-        self._sessions[session_id] = bridge
 
-
-class _Begun:
+class _Begun(NamedTuple):
     """What belongs to one bridge here."""
 
-    __slots__ = ("tasks", "tracked")
-
-    def __init__(self, tasks: tuple[asyncio.Task[None], asyncio.Task[None]], tracked: ExitStack) -> None:
-        self.tasks = tasks
-        self.tracked = tracked
+    tasks: tuple[asyncio.Task[None], asyncio.Task[None]]
+    tracked: ExitStack
+    previous: Bridge[Any, Any] | None

@@ -1,30 +1,19 @@
-"""One bridge per terminal: the executor's stream on one side, frames on the other.
-
-The hot path of the product. Output goes from `TerminalStream.read` to the socket in the same task; while the socket
-or the orchestrator does not take it, nothing more is read, and the executor stops. No pydantic, no `json`, no log line
-on that way.
-"""
+"""One bridge per terminal."""
 
 import asyncio
 import contextlib
-import logging
-from collections import deque
 from typing import Protocol
 
-from websockets.exceptions import ConnectionClosed
-
+from gateway.bridge import Bridge
 from gateway.connection import Connection
 from gateway.executor_client import TerminalStream
-from gateway.faults import report
 from gateway.session import KnownSession
 from protos import executor_pb2 as pb
 from protos import frames, wire
 from protos.errors import (
     REFUSALS,
-    DeadlineExceeded,
     ErrorCode,
     FailedPrecondition,
-    Internal,
     Refusal,
     ResourceExhausted,
     Unavailable,
@@ -32,15 +21,6 @@ from protos.errors import (
 from protos.frames import FrameKind
 from protos.limits import MAX_PENDING_INPUT_BYTES
 
-log = logging.getLogger(__name__)
-
-INPUT_OVERHEAD_BYTES = 256
-"""What a waiting message costs besides its bytes, so that thousands of single keys are bounded too."""
-
-PENDING_LIMIT_BYTES = MAX_PENDING_INPUT_BYTES + 64 * 1024
-"""A little more than what the executor takes, so that it is the executor who refuses while it is alive."""
-
-OPEN_TIMEOUT_S = 60.0  # a first exec in a box on a busy machine
 CLOSE_TIMEOUT_S = 10.0
 
 DRAWN_TIMEOUT_S = 30.0
@@ -69,48 +49,43 @@ class Owner(Protocol):
         """Hear that the bridge is gone."""
 
 
-class TerminalBridge:
+class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]):
     """A session on one connection, from ``terminal.open`` to its exit, its detachment or the connection's end.
 
-    Two tasks: `run` carries output, `pump` carries input. Input waits, bounded, for a stream that does not take it,
-    and never holds up the connection's reader.
+    ``resuming`` is what is known of a session that the gateway itself takes up again.
     """
 
     def __init__(
-        self, owner: Owner, connection: Connection, stream: TerminalStream, open_request: pb.TerminalOpen
+        self,
+        owner: Owner,
+        connection: Connection,
+        stream: TerminalStream,
+        open_request: pb.TerminalOpen,
+        request_id: str | None,
+        resuming: KnownSession | None,
     ) -> None:
-        self.session_id = open_request.session_id  # empty until opened, for a new session without an id
-        self.channel = 0  # 0: as JSON
+        super().__init__(connection, stream, open_request.session_id, request_id)
         self.known: KnownSession | None = None
         self.open_request = open_request
+        self.resuming = resuming
         self._owner = owner
-        self._connection = connection
-        self._stream = stream
-        # Input in order; bounded by PENDING_LIMIT_BYTES, beyond it is refused. Of acks and sizes the last counts.
-        self._inputs: deque[pb.AttachTerminalRequest] = deque()
-        self._pending_bytes = 0
-        self._ack: int | None = None
-        self._drawn = 0  # the highest of them
-        self._size: tuple[int, int] | None = None
-        self._closing = False
+        self._size: tuple[int, int] | None = None  # the last one counts
         self._input_end: int | None = None
-        self._close_sent = False
-        self._wake: asyncio.Future[None] | None = None
+        self._drawn = 0  # the highest ack
         self._drawn_or_closing = asyncio.Event()
+        self._closing = self._close_sent = False
 
     # --- From the orchestrator: plain calls, in order of arrival, never waiting ---
 
     def input(self, data: bytes, offset: int | None) -> None:
         """Type; raises `ResourceExhausted`, and then nothing of it is taken."""
-        cost = len(data) + INPUT_OVERHEAD_BYTES
-        if self._pending_bytes + cost > PENDING_LIMIT_BYTES:
+        if not self._has_room(len(data)):
             taken = {} if self._input_end is None else {"inputOffset": self._input_end}
             raise ResourceExhausted(
                 f"More than {MAX_PENDING_INPUT_BYTES} bytes of input wait for this terminal; "
                 "go on at inputOffset once its program has read them.",
                 **taken,
             )
-        self._pending_bytes += cost
         if offset is None:
             message = pb.TerminalInput(data=data)
             if self._input_end is not None:
@@ -119,8 +94,7 @@ class TerminalBridge:
             message = pb.TerminalInput(data=data, offset=offset)
             if offset <= (self._input_end or 0):  # else a gap, which the executor refuses
                 self._input_end = max(self._input_end or 0, offset + len(data))
-        self._inputs.append(pb.AttachTerminalRequest(input=message))
-        self._awake()
+        self._enqueue(len(data), pb.AttachTerminalRequest(input=message))
 
     def resize(self, cols: int, rows: int) -> None:
         """Change the size."""
@@ -131,11 +105,9 @@ class TerminalBridge:
 
     def ack(self, offset: int) -> None:
         """Open the session's window up to ``offset``."""
-        self._ack = self._drawn = max(self._drawn, offset)
+        self._drawn = max(self._drawn, offset)
         self._drawn_or_closing.set()
-        self._awake()
-
-    confirm = ack  # as a `Source`: a pong acknowledges as well as the orchestrator does
+        super().ack(self._drawn)
 
     def close(self) -> None:
         """End the session and its processes, after the input that waits."""
@@ -143,78 +115,35 @@ class TerminalBridge:
         self._drawn_or_closing.set()
         self._awake()
 
-    @property
-    def closing(self) -> bool:
-        """Whether the orchestrator asked for the end."""
-        return self._closing
+    def _open_message(self) -> pb.AttachTerminalRequest:
+        return pb.AttachTerminalRequest(open=self.open_request)
 
-    def abandon(self) -> None:
-        """End the stream, which detaches the session; safe to call twice."""
-        self._stream.cancel()
+    def _ack_message(self, offset: int) -> pb.AttachTerminalRequest:
+        return pb.AttachTerminalRequest(ack=pb.TerminalAck(offset=offset))
 
-    def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _urgent_message(self) -> pb.AttachTerminalRequest | None:
+        if self._size is None:
+            return None
+        cols, rows = self._size
+        self._size = None
+        return pb.AttachTerminalRequest(resize=pb.TerminalResize(cols=cols, rows=rows))
 
-    async def pump(self) -> None:
-        """Carry input to the executor until the stream takes no more."""
-        write = self._stream.write
-        try:
-            going = await write(pb.AttachTerminalRequest(open=self.open_request))
-            while going:
-                if self._ack is not None:
-                    request = pb.AttachTerminalRequest(ack=pb.TerminalAck(offset=self._ack))
-                    self._ack = None
-                elif self._size is not None:
-                    cols, rows = self._size
-                    request = pb.AttachTerminalRequest(resize=pb.TerminalResize(cols=cols, rows=rows))
-                    self._size = None
-                elif self._inputs:
-                    request = self._inputs.popleft()
-                    self._pending_bytes -= len(request.input.data) + INPUT_OVERHEAD_BYTES
-                elif self._closing and not self._close_sent:
-                    request = pb.AttachTerminalRequest(close=pb.TerminalClose())
-                    self._close_sent = True  # acknowledgements of the last output still follow
-                else:
-                    self._wake = asyncio.get_running_loop().create_future()
-                    await self._wake
-                    continue
-                going = await write(request)
-        except Exception as error:  # noqa: BLE001 - a defect in one bridge ends that bridge and nothing else
-            report(log, f"Input of session {self.session_id}", error)
-            self._stream.cancel()
+    def _last_message(self) -> pb.AttachTerminalRequest | None:
+        if not self._closing or self._close_sent:
+            return None
+        self._close_sent = True  # acknowledgements of the last output still follow
+        return pb.AttachTerminalRequest(close=pb.TerminalClose())
 
     # --- From the executor ---
 
-    async def run(self) -> None:
-        """Carry output to the orchestrator until the end, and tell how it ended."""
-        try:
-            refusal = await self._carry_or_refusal()
-            if refusal is not None:
-                await self._owner.failed(self, refusal)
-        except ConnectionClosed:
-            pass  # The session waits in the executor for the next connection.
-        finally:
-            self._stream.cancel()
-            self._owner.ended(self)
+    async def _failed(self, refusal: Refusal) -> None:
+        await self._owner.failed(self, refusal)
 
-    async def _carry_or_refusal(self) -> Refusal | None:
-        try:
-            await self._carry()
-        except ConnectionClosed:
-            raise
-        except Refusal as refusal:
-            return refusal
-        except TimeoutError:
-            return DeadlineExceeded("The executor did not open the session in time; try again.")
-        except Exception as error:  # noqa: BLE001 - as in pump
-            report(log, f"Output of session {self.session_id}", error)
-            return Internal("The gateway failed at this session; open it again.")
-        return None
+    def _ended(self) -> None:
+        self._owner.ended(self)
 
     async def _carry(self) -> None:
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
-            first = await self._stream.read()
+        first = await self._first()
         if first is None or first.WhichOneof("message") != "opened":
             raise Unavailable("The executor did not open the session; try again.")
         self.session_id = first.opened.session_id

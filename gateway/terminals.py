@@ -3,19 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 
 from gateway.connection import Connection
 from gateway.executor_client import ExecutorClient
 from gateway.in_flight import InFlight
 from gateway.metrics import Metrics
+from gateway.registry import Registry
 from gateway.session import KnownSession, SessionMemory
 from gateway.shell import argv
 from gateway.streams import TerminalBridge
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
 from protos import wire
-from protos.errors import NotFound, Refusal, ResourceExhausted
+from protos.errors import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,8 @@ INPUT_ACK_DELAY_S = 0.02
 RESUME_RETRY_S = 1.0
 
 
-class Terminals:
-    """Lives as long as its connection; its tasks belong to the connection's task group.
-
-    A session without a bridge here is unknown here, even if the executor has it: it must be opened first.
-    """
+class Terminals(Registry[TerminalBridge]):
+    """Each session lives on in the executor when the connection ends."""
 
     def __init__(
         self,
@@ -47,18 +44,12 @@ class Terminals:
         channels: Iterator[int],
         window_bytes: int,
     ) -> None:
-        self._connection = connection
-        self._tasks = tasks
+        super().__init__(connection, tasks, in_flight, channels, noun="terminal", most=MAX_TERMINALS)
         self._executor = executor
         self._uplink = uplink
         self._memory = memory
-        self._in_flight = in_flight
         self._metrics = metrics
         self._window_bytes = window_bytes
-        self._bridges: dict[TerminalBridge, _Opened] = {}
-        self._sessions: dict[str, TerminalBridge] = {}
-        self._channels: dict[int, TerminalBridge] = {}
-        self._next_channel = channels
         self._input_acks: dict[TerminalBridge, int] = {}  # the last one of each session counts
         self._input_acked = asyncio.Event()
 
@@ -101,72 +92,24 @@ class Terminals:
         """End a session."""
         self._find(payload.session_id).close()
 
-    def of_channel(self, channel: int) -> TerminalBridge:
-        """Return the bridge whose bytes a channel carries; raises `NotFound`."""
-        bridge = self._channels.get(channel)
-        if bridge is None:
-            raise NotFound(f"No terminal has channel {channel} on this connection; open the session again.")
-        return bridge
-
-    def _find(self, session_id: str) -> TerminalBridge:
-        bridge = self._sessions.get(session_id)
-        if bridge is None:
-            raise NotFound(f"No terminal {session_id} is open on this connection; send terminal.open with it first.")
-        return bridge
-
     # --- Bridges ---
 
     def _start(self, request: pb.TerminalOpen, request_id: str | None, resuming: KnownSession | None) -> None:
-        if len(self._bridges) >= MAX_TERMINALS:
-            raise ResourceExhausted(f"At most {MAX_TERMINALS} terminals on one connection; close some first.")
-        bridge = TerminalBridge(self, self._connection, self._executor.attach_terminal(), request)
-        # From here on the session's messages are for this bridge. One that had it stays until this one is open: the
-        # executor may refuse, another tenant's open for example, and then it has the session still.
-        previous = self._sessions.get(request.session_id) if request.session_id else None
-        if request.session_id:
-            self._sessions[request.session_id] = bridge
-        tracked = ExitStack()
-        tracked.enter_context(self._in_flight.track(request_id, request.tenant_id))
-        label = request.session_id or request_id or "new"
-        pump = self._tasks.create_task(bridge.pump(), name=f"terminal-input {label}")
-        run = self._tasks.create_task(bridge.run(), name=f"terminal-output {label}")
-        self._bridges[bridge] = _Opened(request_id, resuming, (pump, run), tracked, previous)
-
-    def _replace(self, bridge: TerminalBridge) -> None:
-        """End the bridges that had the session before this one."""
-        for old in [old for old in self._bridges if old.session_id == bridge.session_id and old is not bridge]:
-            if old.known is not None:
-                log.info("Session %s: opened again on the same connection", bridge.session_id)
-                self.ended(old)
-        self._sessions.setdefault(bridge.session_id, bridge)
+        self._check_room()
+        stream = self._executor.attach_terminal()
+        self._begin(TerminalBridge(self, self._connection, stream, request, request_id, resuming), request.tenant_id)
 
     def ended(self, bridge: TerminalBridge) -> None:
         """Forget a bridge and end its tasks; safe to call twice."""
-        opened = self._bridges.pop(bridge, None)
-        if opened is None:
-            return
-        opened.tracked.close()
-        bridge.abandon()
-        current = asyncio.current_task()
-        for task in opened.tasks:
-            if task is not current:
-                task.cancel()
-        if self._sessions.get(bridge.session_id) is bridge:
-            del self._sessions[bridge.session_id]
-            if bridge.known is None and opened.previous in self._bridges:
-                self._sessions[bridge.session_id] = opened.previous
-        self._channels.pop(bridge.channel, None)
+        super().ended(bridge)
         self._input_acks.pop(bridge, None)
-        self._connection.forget(bridge)
 
     async def opened(self, bridge: TerminalBridge, opened: pb.TerminalOpened) -> bool:
         """Answer the open; a session that was to be resumed and had to be made anew is not wanted."""
-        state = self._bridges[bridge]
-        state.tracked.close()
-        self._replace(bridge)
+        self._was_opened(bridge)
         request = bridge.open_request
-        if state.resuming is not None and not opened.resumed:
-            await self._tell_exit(bridge.session_id, -1, state.resuming.sent)
+        if bridge.resuming is not None and not opened.resumed:
+            await self._tell_exit(bridge.session_id, -1, bridge.resuming.sent)
             return False
         bridge.known = KnownSession(
             bridge.session_id, request.tenant_id, request.devbox_id, request.cols, request.rows, opened.offset
@@ -175,12 +118,10 @@ class Terminals:
         log.info(
             "Session %s: %s at offset %d", bridge.session_id, "attached" if opened.resumed else "opened", opened.offset
         )
-        if state.resuming is not None:
+        if bridge.resuming is not None:
             return True  # Nobody asked, so there is no answer that could carry a channel: its output goes as JSON.
-        if self._connection.binary:
-            bridge.channel = next(self._next_channel)
-            self._channels[bridge.channel] = bridge
-        if state.request_id is not None:
+        self._give_channel(bridge)
+        if bridge.request_id is not None:
             answer = wire.TerminalOpenAnswer(
                 session_id=bridge.session_id,
                 offset=opened.offset,
@@ -189,8 +130,8 @@ class Terminals:
                 end_offset=opened.end_offset,
                 channel=bridge.channel or None,
             )
-            await self._connection.send(wire.answer_json(state.request_id, answer))
-            self._metrics.opened(state.request_id)
+            await self._connection.send(wire.answer_json(bridge.request_id, answer))
+            self._metrics.opened(bridge.request_id)
         return True
 
     async def exited(self, bridge: TerminalBridge, exited: pb.TerminalExited) -> None:
@@ -206,12 +147,11 @@ class Terminals:
         if bridge not in self._bridges or (bridge.known and self._sessions.get(bridge.session_id) is not bridge):
             return  # replaced meanwhile: the session is another bridge's
         self._forget(bridge)
-        request_id = self._bridges[bridge].request_id
         log.info("Session %s: %s: %s", bridge.session_id or "new", refusal.code, refusal.message)
         self.ended(bridge)  # before the message: whoever reads it may open the session again at once
-        if bridge.known is None and request_id is not None:
-            await self._connection.send(wire.refusal_json(request_id, refusal))
-            self._metrics.opened(request_id, refusal.code)
+        if bridge.known is None and bridge.request_id is not None:
+            await self._connection.send(wire.refusal_json(bridge.request_id, refusal))
+            self._metrics.opened(bridge.request_id, refusal.code)
         else:
             await self._connection.send(wire.error_json(refusal, session_id=bridge.session_id or None))
 
@@ -281,23 +221,3 @@ class Terminals:
                 return await self._executor.list_sessions()
             except Refusal:
                 await asyncio.sleep(RESUME_RETRY_S)
-
-
-class _Opened:
-    """What belongs to one bridge here."""
-
-    __slots__ = ("previous", "request_id", "resuming", "tasks", "tracked")
-
-    def __init__(
-        self,
-        request_id: str | None,
-        resuming: KnownSession | None,
-        tasks: tuple[asyncio.Task[None], asyncio.Task[None]],
-        tracked: ExitStack,
-        previous: TerminalBridge | None,
-    ) -> None:
-        self.request_id = request_id
-        self.resuming = resuming
-        self.tasks = tasks
-        self.tracked = tracked
-        self.previous = previous
