@@ -10,7 +10,7 @@ from clustercode.errors import Unusable
 
 _PROGRAM = "/usr/local/bin/clustercode"
 """What the files of ``deploy/`` have in place of the program's path."""
-_UNITS = ("clustercode-executor.service", "clustercode-gateway.service")
+_UNITS = ("clustercode-executor.service", "clustercode-egress.service", "clustercode-gateway.service")
 _SYSTEM = PurePosixPath("/etc/systemd/system")
 _ETC = PurePosixPath("/etc/clustercode")
 
@@ -48,8 +48,8 @@ def service(*, platform: str, root: bool, mode: Literal["byom", "fleet"], progra
     if mode == "byom":
         return _user_unit(program, home)
     if not root:
-        raise Unusable("A managed worker runs as two users of its own, which only root can set up: run this as root.")
-    return _pair(program)
+        raise Unusable("A managed worker runs as users of its own, which only root can set up: run this as root.")
+    return _managed(program)
 
 
 def _user_unit(program: str, home: PurePosixPath) -> Service:
@@ -67,7 +67,7 @@ def _user_unit(program: str, home: PurePosixPath) -> Service:
     )
 
 
-def _pair(program: str) -> Service:
+def _managed(program: str) -> Service:
     units = [File(_SYSTEM / unit, _text(f"systemd/{unit}", program)) for unit in _UNITS]
     sysusers = PurePosixPath("/etc/sysusers.d/clustercode.conf")
     return Service(
@@ -88,7 +88,7 @@ def _pair(program: str) -> Service:
         start=[("systemctl", "enable", "--now", *_UNITS)],
         stop=[("systemctl", "disable", "--now", *reversed(_UNITS))],
         note=f"Set {_ETC}/gateway.yaml and executor.yaml right, and put the token into {_ETC}/token (0600, root's).\n"
-        "Its logs: journalctl -u clustercode-gateway -u clustercode-executor.",
+        "Egress needs Squid and socat.\nIts logs: journalctl -u 'clustercode-*'.",
         data_dir=Path("/var/lib/clustercode"),
     )
 

@@ -126,7 +126,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
             )
             displays = Displays(engine, devboxes, secret_env, tasks, limits=config.displays, check_quota=check_sessions)
             setups = Setups(engine, devboxes, secret_env)
-            events = Events(engine, devboxes, config.events)
+            events = Events(engine, devboxes, data_dir, config.events)
             disk = DiskWatch(engine, devboxes, config, audit, events.tell)
             backgrounds = Backgrounds(
                 engine, devboxes, secret_env, tasks, install=data_dir.install, tenants=config.tenants

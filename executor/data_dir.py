@@ -11,6 +11,7 @@
       engine/           socket and working directory of an engine service of ours, and the seccomp profile
       audit/            0700, the audit log
       contexts/         0700, build contexts that are being sent or built from
+      seen.json         0600, the DevBoxes as they were seen last: what happened while no executor ran is told by it
       secrets/          0600 files, one a DevBox: the environment that never reaches the engine's store
 """
 
@@ -28,6 +29,7 @@ from protos.errors import FailedPrecondition
 
 LOCK_FILE = "lock"
 DRAIN_FILE = "drain"
+_SEEN_FILE = "seen.json"
 _MAX_SOCKET_PATH_BYTES = 107
 _SECCOMP = Path(__file__).with_name("seccomp.json")
 
@@ -112,6 +114,17 @@ class DataDir:
         for path in self._secrets.iterdir():
             if path.name not in devbox_ids:
                 path.unlink(missing_ok=True)
+
+    def keep_seen(self, text: str) -> None:
+        """Write what DevBoxes were seen."""
+        _write(self.root / _SEEN_FILE, text)
+
+    def seen(self) -> str:
+        """Return what `keep_seen` wrote last; an empty list where nothing is kept."""
+        try:
+            return (self.root / _SEEN_FILE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return "[]"
 
     def _read_install(self) -> str:
         path = self.root / "install"

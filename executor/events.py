@@ -10,16 +10,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing, contextmanager
 
+from pydantic import TypeAdapter, ValidationError
+
 from executor.config import EventLimits
+from executor.data_dir import DataDir
 from executor.devboxes import DevBoxes, devbox_id_of, sighting
 from executor.engine import Engine
-from executor.watchlist import Event
+from executor.watchlist import Event, Sighting
 from protos.errors import NotFound, Refusal
 
 log = logging.getLogger(__name__)
 
 _STREAM_AGAIN_S = 1.0
 _MAX_STREAM_AGAIN_S = 30.0
+_REMEMBER_S = 1.0
+_SIGHTINGS = TypeAdapter(list[Sighting])
 
 
 class Watcher:
@@ -57,8 +62,9 @@ class Watcher:
 class Events:
     """Finds what happens by itself, and tells all watchers. While there is none, the next one gets what came."""
 
-    def __init__(self, engine: Engine, devboxes: DevBoxes, limits: EventLimits) -> None:
+    def __init__(self, engine: Engine, devboxes: DevBoxes, data_dir: DataDir, limits: EventLimits) -> None:
         self._engine = engine
+        self._data_dir = data_dir
         self._devboxes = devboxes
         self._watchlist = devboxes.watchlist
         self._limits = limits
@@ -68,10 +74,15 @@ class Events:
         devboxes.egress.tell = lambda event: self._tell([event])
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled; begins with what happened since an executor looked last."""
+        try:
+            self._watchlist.restore(_SIGHTINGS.validate_json(self._data_dir.seen()))
+        except ValidationError:
+            log.warning("what DevBoxes were seen last cannot be read: what happened to them meanwhile is not told")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(), name="engine-events")
             group.create_task(self._reconcile(), name="reconcile")
+            group.create_task(self._remember(), name="remember")
 
     @contextmanager
     def watching(self) -> Iterator[Watcher]:
@@ -127,14 +138,28 @@ class Events:
 
     async def _reconcile(self) -> None:
         while True:
-            turn = self._watchlist.turn
+            turn, pause_s = self._watchlist.turn, self._limits.reconcile_s
             try:
                 boxes = await self._devboxes.list_boxes()
             except Refusal as refusal:
                 log.debug("reconcile: %s", refusal.message)
+                pause_s = min(_STREAM_AGAIN_S, self._limits.reconcile_s)  # soon: the engine is just away
             else:
                 self._tell(self._watchlist.found_all(map(sighting, boxes), turn))
-            await asyncio.sleep(self._limits.reconcile_s)
+            await asyncio.sleep(pause_s)
+
+    async def _remember(self) -> None:
+        """Keep what is seen for the next executor. It is a hint like the rest: what it lost is merely not told."""
+        kept: list[Sighting] = []
+        while True:
+            seen = self._watchlist.sightings()
+            if seen != kept:
+                try:
+                    await asyncio.to_thread(self._data_dir.keep_seen, _SIGHTINGS.dump_json(seen).decode())
+                except OSError as error:
+                    log.warning("what DevBoxes are there cannot be kept: %s", error.strerror)
+                kept = seen
+            await asyncio.sleep(_REMEMBER_S)
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -53,6 +53,20 @@ class Watchlist:
         self._stopping: OrderedDict[str, None] = OrderedDict()
         self._removing: OrderedDict[str, None] = OrderedDict()
 
+    # --- across restarts --------------------------------------------------------------------------------------
+
+    def sightings(self) -> list[Sighting]:
+        """Return what to remember for the next executor: not what the worker is ending itself just now."""
+        return [
+            sighting
+            for key, sighting in self._seen.items()
+            if key not in self._removing and not (sighting.running and key in self._stopping)
+        ]
+
+    def restore(self, sightings: Iterable[Sighting]) -> None:
+        """Begin with what an earlier executor saw last, so that what happened since is found; call before all else."""
+        self._seen = {sighting.devbox_id: sighting for sighting in sightings}
+
     # --- what the worker does itself --------------------------------------------------------------------------
 
     def starting(self, devbox_id: str) -> None:

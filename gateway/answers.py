@@ -38,6 +38,11 @@ def profile_name(profile: pb.Profile) -> wire.Profile | None:
     return _PROFILE_NAMES.get(profile)
 
 
+def state_name(box: pb.DevBox) -> wire.State:
+    """Return a DevBox's state as the protocol names it."""
+    return _STATE_NAMES.get(box.state, "dead")
+
+
 def devbox(box: pb.DevBox) -> wire.DevBox:
     """Return a DevBox as the wire has it."""
     return wire.DevBox(
@@ -45,7 +50,7 @@ def devbox(box: pb.DevBox) -> wire.DevBox:
         name=box.name,
         tenant_id=box.tenant_id,
         image=box.image,
-        state=_STATE_NAMES.get(box.state, "dead"),
+        state=state_name(box),
         profile=_PROFILE_NAMES.get(box.profile, "standard"),
         privileged=box.privileged,
         engine="docker" if box.engine == "docker" else "podman",

@@ -21,7 +21,7 @@ from gateway.credentials import Token
 from gateway.dispatch import Dispatch
 from gateway.displays import Displays
 from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, Replaced, TokenRefused
-from gateway.executor_client import ExecutorClient
+from gateway.executor_client import STATUS_TIMEOUT_S, ExecutorClient
 from gateway.faults import report
 from gateway.in_flight import InFlight
 from gateway.machine import Machine
@@ -282,9 +282,12 @@ class Gateway:
     async def _register(self, connection: Connection) -> None:
         sessions: Sequence[pb.Session] = ()
         await self._status.refresh()
-        with contextlib.suppress(Refusal):  # The executor is away: its sessions come with the next connection.
+        devboxes: Sequence[pb.DevBox] = ()
+        with contextlib.suppress(Refusal, TimeoutError):  # The executor is away: its own come with the next connection.
             sessions = await self._executor.list_sessions()
-        register = self._status.register(sessions)
+            async with asyncio.timeout(STATUS_TIMEOUT_S):  # the engine may hang
+                devboxes = await self._executor.list(pb.ListDevBoxesRequest())
+        register = self._status.register(sessions, devboxes)
         await connection.send(wire.to_json("worker.register", register))
         log.info(
             "Connected and registered as %s (%s)",

@@ -19,6 +19,9 @@ INTERVAL_S = 10.0  # fixed by the protocol
 POLL_AHEAD_S = 2.0
 """The executor is asked this long before each heartbeat, so that a slow answer does not delay it."""
 
+MAX_DEVBOXES = 1000
+"""In a register: it is one message, and bounded like any other. ``DevBox.list-all`` has them all."""
+
 CAPABILITIES = [wire.CAPABILITY_ACK]
 """What this worker can do beyond the user's protocol; binary frames are negotiated as a subprotocol."""
 
@@ -63,7 +66,7 @@ class Status:
         """Engines found on the machine; empty until the executor answered for the first time."""
         return list(self._last.container_engines)
 
-    def register(self, sessions: Sequence[pb.Session]) -> wire.Register:
+    def register(self, sessions: Sequence[pb.Session], devboxes: Sequence[pb.DevBox]) -> wire.Register:
         """Return the first message of a connection."""
         return wire.Register(
             name=self._config.worker_name,
@@ -88,6 +91,10 @@ class Status:
                     input_offset=session.input_offset,
                 )
                 for session in sessions
+            ],
+            devboxes=[
+                wire.RegisteredDevBox(id=box.id, tenant_id=box.tenant_id, name=box.name, state=answers.state_name(box))
+                for box in devboxes[:MAX_DEVBOXES]
             ],
         )
 

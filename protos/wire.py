@@ -381,6 +381,15 @@ class SessionState(Payload):
     input_offset: Offset
 
 
+class RegisteredDevBox(Payload):
+    """A DevBox that the worker found when it connected."""
+
+    id: Id
+    tenant_id: Id
+    name: Text
+    state: State
+
+
 class Register(Payload):
     """First message on every connection."""
 
@@ -397,6 +406,7 @@ class Register(Payload):
     capabilities: Texts = []
     security_floor: Profile | None = None
     sessions: list[SessionState] = []
+    devboxes: list[RegisteredDevBox] = []
 
 
 class Heartbeat(Payload):

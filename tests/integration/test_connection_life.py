@@ -265,11 +265,13 @@ async def test_an_answer_survives_a_close_in_mid_command(place: Path) -> None:
         assert (await peer.ask("DevBox.exec", begun))["ok"]
         peer.cut()
         await gateway.waits(1)
-        peer, _ = await cloud.peer()
+        peer, register = await cloud.peer()
         assert (await peer.ask("DevBox.exec", {**box, "command": "touch /tmp/go"}))["ok"]
         answer = await peer.expect(type="response", id="long")
 
         assert answer["payload"]["stdout"] == "done\n"
+        found = {"id": box["devboxId"], "tenantId": TENANT, "name": "box", "state": "running"}
+        assert register["devboxes"] == [found]
         assert (await peer.ask("DevBox.remove", {**box, "force": True}))["ok"]
 
 

@@ -1,6 +1,7 @@
 """What happens to DevBoxes by itself is told: by the engine's events at once, by the reconcile where those fail."""
 
 import asyncio
+import json
 import shutil
 import signal
 import tempfile
@@ -112,6 +113,33 @@ async def test_what_the_engine_did_not_tell_is_found(console: Console, directory
     finally:
         service.stop()
         shutil.rmtree(own, ignore_errors=True)
+
+
+async def test_what_happened_while_the_executor_was_away_is_told(worker: Worker, podman: Podman) -> None:
+    """One DevBox died and one was removed meanwhile; what the executor had told, and what goes on, is no event."""
+    link = await worker.link()
+    heard = Heard(link)
+    box, gone, told, stays = [await create(link, name) for name in ("box", "gone", "told", "stays")]
+    podman.run("kill", f"clustercode-{told}")
+    assert await heard.next() == (told, "died")
+    seen = worker.data / "seen.json"
+
+    def kept() -> bool:
+        if not seen.exists():
+            return False
+        found = {box["devbox_id"]: box["running"] for box in json.loads(seen.read_text())}
+        return found == {box: True, gone: True, told: False, stays: True}
+
+    await eventually(kept)
+    await worker.executor.kill()
+    podman.run("kill", f"clustercode-{box}")
+    podman.run("rm", "-f", "-t", "0", f"clustercode-{gone}")
+    await worker.executor.start()
+
+    assert {await heard.next(), await heard.next()} == {(box, "died"), (gone, "removed")}
+    await removed_outside(heard, podman, stays)
+    assert heard.nothing_more
+    forget(podman, gone)
 
 
 async def test_events_wait_for_the_gateway_and_for_the_orchestrator(worker: Worker, podman: Podman) -> None:

@@ -122,6 +122,7 @@ async def test_it_registers_with_the_fixed_fields_and_beats(place: Path) -> None
         "capabilities": list,
         "securityFloor": str,
         "sessions": list,
+        "devboxes": list,
     }
     assert peer.headers["X-ClusterCode-Worker-Id"] == "w-1"
     assert peer.headers["X-ClusterCode-Tenant-Id"] == TENANT

@@ -117,3 +117,21 @@ def test_a_worker_alone_never_makes_events(steps: list[str]) -> None:
             watchlist.removing("one")
             there = None
             watchlist.stopped("one")
+
+
+def test_what_happened_while_nobody_looked_is_told_by_the_next() -> None:
+    """A watchlist that begins with what an earlier one saw: a death and a removal since then are news, once."""
+    before = Watchlist()
+    other, ending = replace(BOX, devbox_id="two"), replace(BOX, devbox_id="three")
+    before.found_all([BOX, other, ending], before.turn)
+    before.stopping("three")
+
+    after = Watchlist()
+    after.restore(before.sightings())
+
+    now = [DEAD, replace(ending, running=False)]
+    assert {(event.devbox_id, event.kind) for event in after.found_all(now, after.turn)} == {
+        ("one", "died"),
+        ("two", "removed"),
+    }
+    assert after.found_all(now, after.turn) == []
