@@ -15,7 +15,7 @@ from executor.egress_containers import PORT, EgressContainers, Part, holder_name
 from executor.egress_denials import Denials
 from executor.egress_files import EgressFiles
 from executor.egress_link import Denial, EgressLink
-from executor.egress_rules import checked_names, names_in_force
+from executor.egress_rules import checked_names, is_name, names_in_force
 from executor.engine import Engine
 from executor.policy import Profile
 from executor.watchlist import Event
@@ -38,6 +38,7 @@ ENVIRONMENT: Mapping[str, str] = {
 """What tells programs in a DevBox of the proxy."""
 
 _WHY = {
+    "number": "{host} is no name of a host: DevBoxes reach names that are on their list, never addresses.",
     "name": "{host} is not on the list of what this DevBox may reach: add it to its allowedDomains.",
     "port": "{host}: port {port} is never open; 443, 80 and 22 are.",
     "address": "{host} leads into a private network or to this machine, which no DevBox may reach.",
@@ -303,7 +304,8 @@ class Egress:
         host = "".join(character if character.isprintable() else "?" for character in denial.host.lower())
         if box is None or not self._denials.is_news(box.devbox_id, host, asyncio.get_running_loop().time()):
             return
-        detail = _WHY[denial.why].format(host=host, port=denial.port)
+        why = "number" if denial.why == "name" and not is_name(host) else denial.why
+        detail = _WHY[why].format(host=host, port=denial.port)
         self.tell(Event(box.devbox_id, box.tenant, "egress-denied", detail, host))
 
 

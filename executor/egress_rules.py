@@ -36,12 +36,17 @@ def names_in_force(profile: Profile, tenant: Iterable[str], own: Iterable[str]) 
     return tuple(dict.fromkeys((*(BUILT_IN if profile is Profile.STANDARD else ()), *tenant, *own)))
 
 
+def is_name(host: str) -> bool:
+    """Say whether this is the name of a host as lists have them: no address, no pattern, in lower case."""
+    try:
+        return domain_pattern(host) == host and not host.startswith(".")
+    except ValueError:
+        return False
+
+
 def reaches(names: Collection[str], host: str) -> bool:
     """Say whether a host is on a list: as it is, or below a ``.name``. What is no name of a host never is."""
-    try:
-        if domain_pattern(host) != host or host.startswith("."):
-            return False
-    except ValueError:
+    if not is_name(host):
         return False
     parts = host.split(".")
     return host in names or any("." + ".".join(parts[start:]) in names for start in range(len(parts)))

@@ -81,7 +81,7 @@ REFUSED: list[tuple[list[Any], str]] = [
     (["connect", "allowed.test.evil.test", 443], ""),
     (["connect", ALLOWED, 443], "allowed"),
     (["connect", EVIL, 443], "evil"),
-    (["connect", "185273098", 443], "allowed"),  # the same address as a number
+    (["connect", "185999626", 443], "allowed"),  # the same address as a number
     (["connect", "0x0b16210a", 443], "allowed"),
     (["get", ALLOWED, 80], "allowed"),
     (["connect", "2600:33::10", 443], "six"),
@@ -371,6 +371,10 @@ async def test_a_refusal_is_told_once_with_the_host(site: Site, link: WorkerLink
     assert "allowedDomains" in events["evil.test"]
     assert "private" in events["loop.allowed.test"]
     assert "9999" in events["allowed.test"]
+    told.clear()
+    await probe(link, devbox_id, [["connect", EVIL, 443]])
+    await eventually(lambda: len(told) >= 1)
+    assert (told[0].host, "never addresses" in (told[0].detail or "")) == (EVIL, True)
 
 
 async def test_the_list_changes_while_the_devbox_runs(link: WorkerLink) -> None:
