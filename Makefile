@@ -46,7 +46,9 @@ namespaces: # what the tests make an internet of their own with
 containers: venv web engine ## The images of gateway, executor and console
 	@$(WITH_ENGINE) scripts/containers
 
-engines: # what the tests on every engine need besides Podman
+engines: venv # what the tests on every engine need besides Podman
+	@[ -e .cache/podman-compose ] || .venv/bin/python -m pip install -qq --disable-pip-version-check --target .cache/podman-compose podman-compose==1.6.0
+	@command -v docker-compose >/dev/null || scripts/packages "to test compose.yaml" docker-compose
 	@command -v dockerd >/dev/null || scripts/packages "to test on Docker (15 seconds, 70 MB)" docker.io
 
 venv: ## .venv with the pinned dependencies and this project
