@@ -7,6 +7,7 @@ answered after the whole process tree is gone.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from executor.engine import Engine
@@ -14,7 +15,7 @@ from executor.exec_stream import READ_BYTES, Demultiplexer, ExecStream
 from executor.processes import MARKER_VARIABLE, exit_code, kill_marked, new_marker
 from executor.requests import ExecDevBox
 from executor.scrollback import Scrollback
-from protos.errors import DeadlineExceeded, Unavailable
+from protos.errors import DeadlineExceeded, Refusal, Unavailable
 
 OnChunk = Callable[[bool, bytes], Awaitable[None]]
 """Called with (from standard error, bytes); may take its time: the command then waits."""
@@ -136,6 +137,9 @@ async def run_command(
     finally:
         stream.close()
     if code == -1:
+        # Its stream ended and it may run on. Where the engine is still away, it runs until its DevBox stops.
+        with suppress(Refusal):
+            await kill_marked(engine, container, marker, scope="tree", user=request.user)
         raise Unavailable("The engine lost the command: it may have run, and how it ended is not known.")
     out, err = kept[Demultiplexer.STDOUT], kept[Demultiplexer.STDERR]
     return ExecResult(

@@ -23,13 +23,15 @@ from executor.processes import MARKER_VARIABLE, exit_code, kill_marked, new_mark
 from executor.requests import OpenTerminal
 from executor.secret_env import SecretEnv
 from executor.terminal import Terminal, Viewer
-from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted
+from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
 _SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l")
 _ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
 _END_TIMEOUT_S = 5.0
+_LOST_TRIES = 30
+_LOST_PAUSE_S = 2.0
 _RESIZE_PACE_S = 0.1
 
 
@@ -234,6 +236,8 @@ class Sessions:
                 await self._kill(session)
             terminal.finish(await exit_code(self._engine, session.exec_id))
             log.info("session %s ended with exit code %s", terminal.session_id, terminal.exit_code)
+            if terminal.exit_code == -1:
+                await self._kill_lost(session)
             try:
                 async with asyncio.timeout(_END_TIMEOUT_S if terminal.is_closed else self._limits.ended_s):
                     await session.fetched.wait()
@@ -272,6 +276,24 @@ class Sessions:
             await self._engine.resize_exec(session.exec_id, cols=cols, rows=rows)
         except Refusal as refusal:
             log.warning("session %s keeps its size: %s", session.terminal.session_id, refusal.message)
+
+    async def _kill_lost(self, session: Session) -> None:
+        """End the processes of a session whose stream the engine lost, once the engine is back; not at our own end."""
+        for _ in range(_LOST_TRIES):
+            try:
+                async with asyncio.timeout(_LOST_PAUSE_S):
+                    await session.end_wanted.wait()
+                return
+            except TimeoutError:
+                pass
+            try:
+                await kill_marked(self._engine, session.container, session.marker, scope="session", user=session.user)
+            except Unavailable:
+                continue
+            except Refusal as refusal:  # the DevBox is stopped or gone, and with it what ran there
+                log.debug("session %s: %s", session.terminal.session_id, refusal.message)
+            return
+        log.warning("session %s: what it left in its DevBox may still run", session.terminal.session_id)
 
     async def _kill(self, session: Session) -> None:
         """End the session's processes; what cannot be killed is logged and dies with its DevBox."""

@@ -122,6 +122,7 @@ async def absent_engine(worker: Worker, podman: Podman) -> None:
 
     assert (await link.request("DevBox.exec", {"devboxId": box, "command": "echo on"}))["stdout"] == "on\n"
     assert await terminal.wait_exit() == -1, "the engine took the terminal's stream along"
+    await eventually(lambda: not _runs(worker, "sleep 831"))
     async with Terminal(link, box) as again:
         await again.write(b"echo $((6*7))\n")
         await again.read_until(b"42")
