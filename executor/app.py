@@ -31,7 +31,6 @@ from executor.policy import check_floor
 from executor.processes import reap_leftovers
 from executor.quotas import check_count
 from executor.redaction import redact_logs
-from executor.requests import StopDevBox
 from executor.rpc import Parts, RequestIds
 from executor.rpc_audit import AuditInterceptor
 from executor.secret_env import SecretEnv
@@ -49,6 +48,7 @@ _MAX_RPCS = 1000
 _ENGINE_WAIT_S = 20.0
 _ADOPT_AGAIN_S = 5.0
 _LEARN_AGAIN_S = 1.0
+_STOP_S = 10
 
 
 class ExitCode(IntEnum):
@@ -261,20 +261,33 @@ async def _adopt(
     for box in boxes:
         log.info("adopted DevBox %s (%s) of tenant %s", box.id, box.state, box.tenant)
         try:
-            check_floor(box.profile, config.security_floor)
-        except Refusal:
-            log.warning("DevBox %s has profile %s, below the floor of this worker", box.id, box.profile.label)
-            if config.stop_below_floor:
-                await _stop(devboxes, box, audit)
-                continue
-        if box.state == "running":
-            try:
-                devboxes.check_running(box)
-            except Refusal as refusal:
-                log.error("DevBox %s: %s", box.id, refusal.message)  # noqa: TRY400 - a sentence, not a traceback
-                await _stop(devboxes, box, audit)
-                continue
-            await reap_leftovers(engine, box.container)
+            # As it is now: the ones before took their time, and commands are taken meanwhile.
+            if await _may_run(devboxes, await devboxes.get_any(box.id), config, audit):
+                await reap_leftovers(engine, box.container)
+        except Refusal as refusal:
+            log.warning("DevBox %s: %s", box.id, refusal.message)
+
+
+async def _may_run(devboxes: DevBoxes, box: DevBox, config: ExecutorConfig, audit: Audit) -> bool:
+    """Say whether a DevBox runs and may; one that runs with less than its profile promises is stopped."""
+    try:
+        check_floor(box.profile, config.security_floor)
+    except Refusal:
+        log.warning("DevBox %s has profile %s, below the floor of this worker", box.id, box.profile.label)
+        if config.stop_below_floor:
+            await _stop(devboxes, box, audit)
+            return False
+    if box.state != "running":
+        return False
+    try:
+        devboxes.check_running(box)
+    except Refusal as refusal:
+        if (await devboxes.get_any(box.id)).pid != box.pid:
+            return False  # it was stopped meanwhile, or started: then that was checked
+        log.error("DevBox %s: %s", box.id, refusal.message)  # noqa: TRY400 - a sentence, not a traceback
+        await _stop(devboxes, box, audit)
+        return False
+    return True
 
 
 async def _stop(devboxes: DevBoxes, box: DevBox, audit: Audit) -> None:
@@ -282,7 +295,7 @@ async def _stop(devboxes: DevBoxes, box: DevBox, audit: Audit) -> None:
     if box.state not in ("running", "paused"):
         return
     try:
-        await devboxes.stop(StopDevBox(tenant=box.tenant, devbox_id=box.id))
+        await devboxes.stop_any(box.id, _STOP_S)
         log.warning("DevBox %s was stopped", box.id)
         audit.note(who="executor", tenant=box.tenant, rpc="StopDevBox", subject=box.id, verdict="OK")
     except Refusal as refusal:

@@ -305,14 +305,14 @@ class DevBoxes:
 
     async def stop_any(self, devbox_id: str, timeout_s: int) -> DevBox:
         """Stop a DevBox for the machine's owner: to its tenant that is an event. One that is stopped stays so."""
-        box = await self._any(devbox_id)
+        box = await self.get_any(devbox_id)
         if box.state in ("running", "paused"):
             await self._engine.stop(box.container, timeout_s)
-        return await self._any(devbox_id)
+        return await self.get_any(devbox_id)
 
     async def remove_any(self, devbox_id: str, *, keep_volumes: bool) -> DevBox:
         """Remove a DevBox for the machine's owner, running or not: to its tenant that is an event."""
-        box = await self._any(devbox_id)
+        box = await self.get_any(devbox_id)
         await self._engine.remove(box.container)
         if not keep_volumes:
             for volume in volume_names(box.id):
@@ -320,7 +320,8 @@ class DevBoxes:
         self._data_dir.forget_secrets(box.id)
         return replace(box, state="removing")
 
-    async def _any(self, devbox_id: str) -> DevBox:
+    async def get_any(self, devbox_id: str) -> DevBox:
+        """Return a DevBox of this installation, also of a tenant it serves no longer; raises `NotFound`."""
         refusal = NotFound(f"There is no DevBox {devbox_id} on this worker.")
         try:
             box = _devbox(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)

@@ -172,13 +172,12 @@ async def call(stub: ExecutorServiceStub, method: str, messages: list[Any]) -> t
 async def attack(scene: Scene, seed: int, calls: int) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Send that many calls, some at once; returns the refusals by RPC and status, and what looks like a defect."""
     attacker = hostile(scene, seed)
-    todo = [(method, attacker.requests(method)) for method in attacker.chance.choices(sorted(METHODS), k=calls)]
+    todo = ((method, attacker.requests(method)) for method in attacker.chance.choices(sorted(METHODS), k=calls))
     refused: Counter[tuple[str, str]] = Counter()
     defects: list[str] = []
 
     async def work() -> None:
-        while todo:
-            method, messages = todo.pop()
+        for method, messages in todo:
             code, said = await call(scene.seam.stub, method, messages)
             if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
                 defects.append(f"{method} {code.name}: {said} {str(messages)[:2000]}")

@@ -43,8 +43,15 @@ def test_a_decoder_only_refuses(name: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_only_refuses_what_coverage_leads_to(name: str, tmp_path: Path) -> None:
-    """The same strategies, driven by Atheris for a minute each, within 512 MiB."""
-    options = ["-max_total_time=60", "-rss_limit_mb=512", "-timeout=20", "-max_len=4096", "-print_final_stats=1"]
+    """The same strategies, driven by Atheris for a minute each; none takes 256 MiB at once or 2 GiB in all."""
+    options = [
+        "-max_total_time=60",
+        "-malloc_limit_mb=256",
+        "-rss_limit_mb=2048",
+        "-timeout=20",
+        "-max_len=4096",
+        "-print_final_stats=1",
+    ]
     run = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", name, *options, f"-artifact_prefix={tmp_path}/"],
         cwd=ROOT, check=False, capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)},
