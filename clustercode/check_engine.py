@@ -18,7 +18,7 @@ from typing import Any
 
 from clustercode.checks import Check
 from clustercode.configuration import Configuration
-from executor.devboxes import devbox_id_of
+from executor.devbox import devbox_id_of
 from executor.engine import Engine, EngineInfo
 from executor.engine_places import candidate_sockets, install_advice, may_start_service, start_advice
 from executor.engine_service import EngineService, first_live

@@ -18,7 +18,8 @@ from executor.build import TIDY_S, Builds
 from executor.build_context import BuildContexts
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
-from executor.devboxes import DevBox, DevBoxes
+from executor.devbox import DevBox
+from executor.devboxes import DevBoxes
 from executor.disk_watch import DiskWatch
 from executor.displays import Displays
 from executor.egress import Egress

@@ -23,7 +23,8 @@ from weakref import WeakValueDictionary
 
 from executor.background_start import Launch, Launched, launch
 from executor.config import TenantPolicy
-from executor.devboxes import STATE, DevBox, DevBoxes
+from executor.devbox import STATE, DevBox
+from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.exec_command import ExecResult, run_command
 from executor.quotas import check_count

@@ -27,7 +27,7 @@ from executor.build_queue import BuildQueue
 from executor.config import BuildLimits, Limit
 from executor.containerfile import Containerfile, stamping
 from executor.context_tar import write_context
-from executor.devboxes import PREFIX
+from executor.devbox import PREFIX
 from executor.egress import Egress
 from executor.engine import Engine
 from executor.engine_images import BuildOptions, EngineImages

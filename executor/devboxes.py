@@ -1,25 +1,26 @@
-"""DevBoxes: create, start, stop, remove, list. Labels on the engine's objects are the only database.
-
-A DevBox is a container ``clustercode-<id>`` and two volumes: ``clustercode-<id>-workspace`` mounted at
-``/workspace``, and ``clustercode-<id>-state`` for what its background commands are (`executor.background`).
-Everything else about it is read from the engine at each call.
-"""
+"""DevBoxes: create, start, stop, remove, list. Labels on the engine's objects are the only database."""
 
 import asyncio
 import hashlib
 import json
 import logging
-import re
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import astuple, dataclass, replace
-from typing import Any
+from dataclasses import astuple, replace
 
-from executor import oom_kills, readback
+from executor import readback
 from executor.config import ExecutorConfig
 from executor.data_dir import DataDir
+from executor.devbox import (
+    PREFIX,
+    DevBox,
+    container_name,
+    devbox_of,
+    sighting,
+    volume_names,
+)
 from executor.egress import ENVIRONMENT, Egress, Wanted
 from executor.egress_containers import holder_name
 from executor.engine import Engine
@@ -35,14 +36,11 @@ from executor.policy import (
 )
 from executor.quotas import check_count, check_running
 from executor.requests import CreateDevBox, RemoveDevBox, SetEgress, StartDevBox, StopDevBox
-from executor.watchlist import Sighting, Watchlist
+from executor.watchlist import Watchlist
 from protos.errors import AlreadyExists, FailedPrecondition, NotFound, Refusal, Unavailable
 
 log = logging.getLogger(__name__)
 
-PREFIX = "io.clustercode."
-WORKSPACE = "/workspace"
-STATE = "/var/lib/clustercode"
 LIMIT_NAMES = frozenset(("memory", "cpus", "pids"))
 _REMEMBERED = 1000
 _IN_USE = ("running", "paused")
@@ -51,70 +49,6 @@ _TICK_S = 0.25
 
 OnProgress = Callable[[str, float | None], Awaitable[None]]
 """Called with (a sentence, fraction done where known)."""
-
-
-@dataclass(frozen=True)
-class DevBox:
-    """A DevBox as the engine has it now. ``state`` is one of created, running, paused, exited, removing, dead."""
-
-    id: str
-    name: str
-    tenant: str
-    image: str
-    state: str
-    profile: Profile
-    privileged: bool
-    display: bool
-    created_at: str
-    started_at: str
-    exit_code: int | None
-    labels: dict[str, str]
-    spec: str
-    promised: BoxOptions
-    """What its profile promises, as far as that can be looked at."""
-    missing_limits: tuple[str, ...] = ()
-    """Limits that are promised and do not hold; the machine's owner accepted that."""
-    has_state: bool = False
-    """Whether it has the second volume; those of an earlier version have not."""
-    pid: int = 0
-    """Of its main process, in the engine's pid namespace; 0: it does not run."""
-    egress: str = ""
-    """Its address, by which the proxy knows it; empty: it has no way out, or the machine's own."""
-    oom_killed: bool = False
-    """The engine says that its main process ended for want of memory."""
-
-    @property
-    def network(self) -> str:
-        """What it reaches: "host" as the machine does, "allowlist" what its list names, "none"."""
-        if self.profile is Profile.OPEN:
-            return "host"
-        return "allowlist" if self.egress else "none"
-
-    @property
-    def container(self) -> str:
-        """Name of its container."""
-        return container_name(self.id)
-
-
-def container_name(devbox_id: str) -> str:
-    """Return the name of a DevBox's container."""
-    return f"clustercode-{devbox_id}"
-
-
-def workspace_name(devbox_id: str) -> str:
-    """Return the name of a DevBox's workspace volume."""
-    return f"clustercode-{devbox_id}-workspace"
-
-
-def volume_names(devbox_id: str) -> dict[str, str]:
-    """Return all volumes of a DevBox, with the paths they are mounted at."""
-    return {workspace_name(devbox_id): WORKSPACE, f"clustercode-{devbox_id}-state": STATE}
-
-
-def devbox_id_of(container: str) -> str | None:
-    """Return the id of the DevBox whose container has this name; None where it can be no DevBox's."""
-    found = re.fullmatch(r"clustercode-([0-9a-f]{12})", container)
-    return found and found[1]
 
 
 class DevBoxes:
@@ -258,7 +192,7 @@ class DevBoxes:
         check_tenant(tenant, self._tenants)
         refusal = NotFound(f"There is no DevBox {devbox_id}; DevBox.list shows those there are.")
         try:
-            box = _devbox(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
+            box = devbox_of(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
         except NotFound:
             raise refusal from None
         if box is None or box.tenant != tenant:
@@ -294,7 +228,7 @@ class DevBoxes:
 
     async def find(self, devbox_id: str) -> DevBox:
         """Return a DevBox of this installation, whoever owns it; raises `NotFound`."""
-        box = _devbox(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
+        box = devbox_of(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
         if box is None or box.tenant not in self._tenants:
             raise NotFound(f"There is no DevBox {devbox_id}.")
         return box
@@ -324,7 +258,7 @@ class DevBoxes:
         """Return a DevBox of this installation, also of a tenant it serves no longer; raises `NotFound`."""
         refusal = NotFound(f"There is no DevBox {devbox_id} on this worker.")
         try:
-            box = _devbox(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
+            box = devbox_of(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
         except NotFound:
             raise refusal from None
         if box is None:
@@ -363,7 +297,7 @@ class DevBoxes:
         async def look(name: str) -> DevBox | None:
             async with places:
                 try:
-                    return _devbox(await self._engine.inspect(name), self._data_dir.install)
+                    return devbox_of(await self._engine.inspect(name), self._data_dir.install)
                 except NotFound:  # removed meanwhile
                     return None
 
@@ -529,62 +463,3 @@ class DevBoxes:
                 log.error("DevBox %s is left half made: %s", devbox_id, refusal.message)  # noqa: TRY400 - no traceback wanted
             self._data_dir.forget_secrets(devbox_id)
             raise
-
-
-def sighting(box: DevBox) -> Sighting:
-    """Return what counts of a DevBox that was looked at."""
-    running = box.state in ("running", "paused")
-    return Sighting(
-        devbox_id=box.id,
-        tenant=box.tenant,
-        running=running,
-        started_at=box.started_at,
-        exit_code=box.exit_code,
-        oom_killed=box.oom_killed,
-        oom_kills=oom_kills.count(box.pid) if running else None,
-    )
-
-
-def _devbox(container: dict[str, Any], install: str) -> DevBox | None:
-    """Read a DevBox from what the engine says of its container; None if it is not one of this installation."""
-    labels = container["Config"].get("Labels") or {}
-    if labels.get(f"{PREFIX}managed") != "true" or labels.get(f"{PREFIX}install") != install:
-        return None
-    # Containers inherit their image's labels, which anybody may have written; the name is the executor's alone.
-    if container["Name"].removeprefix("/") != container_name(labels.get(f"{PREFIX}devbox", "")):
-        return None
-    state = container["State"]
-    status = state["Status"]
-    started = state.get("StartedAt") or ""
-    profile = Profile[labels[f"{PREFIX}profile"].upper()]
-    privileged = labels[f"{PREFIX}privileged"] == "true"
-    # Those of an earlier version do not say: then the profile's own are meant.
-    limits = Limits(*json.loads(labels.get(f"{PREFIX}limits") or "[null, null, null]"))
-    promised = box_options(profile, asked=limits, privileged=privileged)
-    return DevBox(
-        id=labels[f"{PREFIX}devbox"],
-        name=labels[f"{PREFIX}name"],
-        tenant=labels[f"{PREFIX}tenant"],
-        image=container["Config"]["Image"],
-        # Podman's names for what Docker calls created, exited and so on differ in part.
-        state={
-            "configured": "created",
-            "initialized": "created",
-            "stopped": "exited",
-            "stopping": "running",
-        }.get(status, status),
-        profile=profile,
-        privileged=privileged,
-        display=labels.get(f"{PREFIX}display") == "true",
-        created_at=container["Created"],
-        started_at="" if started.startswith("0001-") else started,
-        exit_code=state["ExitCode"] if status in ("exited", "stopped", "dead") else None,
-        labels=json.loads(labels.get(f"{PREFIX}labels") or "{}"),
-        spec=labels[f"{PREFIX}spec"],
-        promised=promised,
-        missing_limits=readback.missing_limits(container, promised),
-        has_state=any(mount.get("Destination") == STATE for mount in container.get("Mounts") or ()),
-        egress=labels.get(f"{PREFIX}egress", ""),
-        pid=int(state.get("Pid") or 0),
-        oom_killed=bool(state.get("OOMKilled")),
-    )

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from executor.audit import Audit
 from executor.config import ExecutorConfig
-from executor.devboxes import DevBox, DevBoxes, volume_names
+from executor.devbox import DevBox, volume_names
+from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.quotas import check_disk
 from executor.requests import StopDevBox

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from executor.config import DisplayLimits
-from executor.devboxes import DevBox, DevBoxes
+from executor.devbox import DevBox
+from executor.devboxes import DevBoxes
 from executor.display import DisplayViewer
 from executor.engine import Engine
 from executor.exec_command import run_command

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from executor.config import EventLimits
 from executor.data_dir import DataDir
-from executor.devboxes import DevBoxes, devbox_id_of, sighting
+from executor.devbox import devbox_id_of, sighting
+from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.watchlist import Event, Sighting
 from protos.errors import NotFound, Refusal

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from executor.devboxes import PREFIX, DevBoxes, OnProgress
+from executor.devbox import PREFIX
+from executor.devboxes import DevBoxes, OnProgress
 from executor.engine import Engine
 from executor.engine_images import EngineImages
 from executor.image_reference import is_id

@@ -4,7 +4,7 @@ Each has a tmux server of its own, named for it, on that user's socket in the bo
 status line, no keys of its own, no mouse, and output that scrolls into the viewer's own scrollback.
 """
 
-from executor.devboxes import DevBox
+from executor.devbox import DevBox
 from executor.engine import Engine
 from executor.exec_command import run_command
 from executor.requests import ExecDevBox, OpenTerminal

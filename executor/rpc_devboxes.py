@@ -6,7 +6,7 @@ from typing import cast
 
 from executor import requests
 from executor.background import BackgroundCommand
-from executor.devboxes import DevBox
+from executor.devbox import DevBox
 from executor.exec_command import ExecResult, run_command
 from executor.ledger import Work
 from executor.policy import Profile

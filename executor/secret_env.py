@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 
 from executor.data_dir import DataDir
-from executor.devboxes import DevBox
+from executor.devbox import DevBox
 from executor.engine import Engine
 from executor.exec_command import run_command
 from executor.requests import ExecDevBox

@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 
 from executor import persistent
 from executor.config import TerminalLimits
-from executor.devboxes import DevBox, DevBoxes
+from executor.devbox import DevBox
+from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.ledger import Ledger, Work
 from executor.policy import check_tenant

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from executor import claude_md
 from executor.checkout import LOCAL_STEP_S, Checkout, OnProgress, Wanted
-from executor.devboxes import WORKSPACE, DevBoxes
+from executor.devbox import WORKSPACE
+from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.git import Remote, environment, plain
 from executor.redaction import SECRETS
