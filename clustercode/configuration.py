@@ -88,7 +88,7 @@ def for_worker(flags: Mapping[str, Any], environ: Mapping[str, str], home: Home,
         config = _config_json(home)
         mode = _resolved(BY_KEY["mode"], flags, environ, config)
         standard = etc / AGENT_FILE
-        if mode.value == "fleet" or (mode.source == DEFAULT and standard.exists()):
+        if mode.value == "fleet" or (mode.source == DEFAULT and _exists(standard)):
             path = standard
         else:
             files = (home.config_file, home.worker_file, home.credentials_file)
@@ -103,7 +103,7 @@ def for_process(
     path = _named_file(flags, environ)
     if path is None:
         path = etc / f"{process}.yaml"
-        if not path.exists():
+        if not _exists(path):
             return _configuration(flags, environ, {}, (path,))
     return _configuration(flags, environ, _yaml(path, (process,)), (path,))
 
@@ -119,7 +119,17 @@ def handed_over(text: str) -> Configuration:
 
 def _named_file(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Path | None:
     path = flags.get("config") or environ.get(CONFIG_VARIABLE)
-    return Path(path).expanduser().absolute() if path else None
+    try:
+        return Path(path).expanduser().absolute() if path else None
+    except RuntimeError:
+        raise ConfigurationError(f"{path}: there is no such home directory; give a path that begins with /.") from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # the directory is not for us: whatever is said in there must not go unheard
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _configuration(

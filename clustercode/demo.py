@@ -109,7 +109,7 @@ async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink
     log_path = directory / "worker.log"
     with log_path.open("wb") as log_file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "clustercode", "worker",
+            sys.executable, "-P", "-m", "clustercode", "worker",
             "--mode", "byom", "--url", console.worker_url, "--token-file", str(console.token_file), "--tenant", TENANT,
             "--data-dir", str(directory / "data"),
             stdin=asyncio.subprocess.DEVNULL, stdout=log_file, stderr=log_file,

@@ -48,7 +48,10 @@ class Home:
     """The directory of one user. Reads at each call; raises `ConfigurationError` for what is broken."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.directory = (directory or DIRECTORY).expanduser().absolute()
+        try:
+            self.directory = (directory or DIRECTORY).expanduser().absolute()
+        except RuntimeError:
+            raise Unusable("This user has no home directory: set HOME.") from None
         self.credentials_file = self.directory / "credentials.json"
         self.worker_file = self.directory / "worker.json"
         self.config_file = self.directory / "config.json"
@@ -100,6 +103,8 @@ class Home:
     def _merge(self, path: Path, changes: Mapping[str, str | None]) -> None:
         kept = {**(read_json(path) or {}), **changes}
         write_atomically(path, json.dumps({key: kept[key] for key in kept if kept[key] is not None}, indent=2) + "\n")
+        with suppress(OSError):  # another program may have made it, and not our own
+            self.directory.chmod(0o700)
 
     def _remove(self, path: Path) -> bool:
         try:
@@ -112,11 +117,13 @@ class Home:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a 0600 file in a 0700 directory: a full disk or a crash leaves the old one. Raises `Unusable`."""
+    """Write a 0600 file, in a directory made 0700 if need be: a full disk or a crash leaves the old one.
+
+    Raises `Unusable`.
+    """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.chmod(0o700)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
             file.flush()

@@ -5,17 +5,18 @@ import os
 import re
 import sys
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from clustercode.addresses import is_private, socket_address, web_address
+from clustercode.config_file import read_text
 from clustercode.configuration import DEFAULT, Configuration, systemd_credential
 from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
-from clustercode.home import Home, Registration
+from clustercode.home import Home, Registration, write_atomically
 
-_MAX_TOKEN_BYTES = 16 * 1024
+_MAX_TOKEN_FILE_BYTES = 16 * 1024
+_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")  # what a header takes, and far less than a pipe
 _FIRST_RUN = "the first run"
 
 
@@ -69,15 +70,19 @@ def token(configuration: Configuration) -> str:
                 "Nobody is logged in on this machine. Run 'clustercode login', or name an orchestrator and a token: "
                 "--url wss://example.com/ws/worker --token-file FILE."
             )
+        if not _TOKEN.fullmatch(str(found)):
+            raise Unusable(
+                f"{configuration.source('token')}: this is no token, which is one word of printable characters."
+            )
         return str(found)
     try:
         with Path(path).open("rb") as file:
-            text = file.read(_MAX_TOKEN_BYTES).decode("ascii").strip()
+            text = file.read(_MAX_TOKEN_FILE_BYTES).decode("ascii").strip()
     except OSError as error:
         raise Unusable(f"The token file {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         text = ""
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
+    if not _TOKEN.fullmatch(text):
         raise Unusable(f"The token file {path} does not hold one token on one line.")
     return text
 
@@ -145,6 +150,7 @@ def _first_run(configuration: Configuration, home: Home) -> Configuration:
 def _worker_id(data_dir: Path) -> str:
     """Return this worker's id, made once and kept."""
     path = data_dir / "worker-id"
-    with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{uuid.uuid4()}\n")
-    return path.read_text().strip()
+    if not (known := (read_text(path) or "").strip()):  # a full disk may have left an empty one
+        known = str(uuid.uuid4())
+        write_atomically(path, f"{known}\n")
+    return known

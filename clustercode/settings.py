@@ -4,6 +4,7 @@
 against this table by a test. Nothing here does anything.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,8 +33,8 @@ class _Text(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's
-        text = str(value)
-        if not isinstance(value, str | int | float) or not text.isprintable() or not text.strip():
+        text = str(value) if isinstance(value, str | int | float) else ""
+        if not text.isprintable() or not text.strip():
             self.fail("one line of text is wanted here.", param, ctx)
         return text.strip()
 
@@ -104,6 +105,19 @@ class _Tenants(click.ParamType[Mapping[str, Any]]):
         return {_Id().convert(tenant, param, ctx): policy for tenant, policy in value.items()}
 
 
+class _Seconds(click.FloatRange):
+    """A time above 0 that ends some day."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail("a number of seconds is wanted here.", param, ctx)
+        return seconds
+
+
 class _User(click.ParamType[int]):
     """The id of a user of this machine; a name stands for it."""
 
@@ -128,9 +142,12 @@ class _File(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ANN401 - click's
-        if not isinstance(value, str | Path) or not str(value).strip():
+        if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
             self.fail("a path is wanted here.", param, ctx)
-        return Path(value).expanduser().absolute()
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError:
+            self.fail(f"there is no home directory for {value}: give a path that begins with /.", param, ctx)
 
 
 _TEXT, _FILE, _SWITCH = _Text(), _File(), click.BOOL
@@ -209,10 +226,10 @@ SETTINGS = (
             "network.", ("executor",), _SWITCH, False),
     Setting("terminalGraceSeconds", "TERMINAL_GRACE_SECONDS", ("--terminal-grace",),
             "Seconds a program waits for its lost viewer before its oldest output is dropped.", ("executor", "worker"),
-            click.FloatRange(min=0, min_open=True), 60.0),
+            _Seconds(), 60.0),
     Setting("reconcileSeconds", "RECONCILE_SECONDS", ("--reconcile",),
             "Seconds between looks at all DevBoxes, for what the engine did not tell.", ("executor", "worker"),
-            click.FloatRange(min=0, min_open=True), 30.0),
+            _Seconds(), 30.0),
     Setting("buildMinFreeBytes", "BUILD_MIN_FREE", ("--build-min-free",),
             "Bytes on the engine's disk without which nothing is built. Else 2 GiB or 5 %, whichever is less.",
             ("executor", "worker"), click.IntRange(min=0)),

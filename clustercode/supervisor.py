@@ -160,7 +160,8 @@ class _Child:
         return process.returncode == 0
 
     async def _run_once(self) -> int:
-        command = [sys.executable, "-m", "clustercode", self.name, "--handed-over"]
+        # -P: not from the working directory, which may be a stranger's repository with a click.py of its own.
+        command = [sys.executable, "-P", "-m", "clustercode", self.name, "--handed-over"]
         # Whoever kills the supervisor must not leave its children behind.
         if setpriv := shutil.which("setpriv"):
             command = [setpriv, "--pdeathsig", "TERM", *command]

@@ -35,7 +35,10 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
     )  # fmt: skip
     # The variable says less than the file: of the two, the stricter floor counts.
     env = environment(directory, AGENT_CONFIG=str(agent), SECURITY_FLOOR="open")
-    command = ["env", "-i", *(f"{name}={value}" for name, value in env.items()), sys.executable, "-m", "clustercode"]
+    # It is started in a directory of a stranger's, whose modules are not ours.
+    (directory / "click.py").write_text("raise SystemExit(2)\n")
+    variables = (f"{name}={value}" for name, value in env.items())
+    command = ["env", "-i", "-C", str(directory), *variables, sys.executable, "-P", "-m", "clustercode"]
     worker = Process("worker", [*command, "worker"], directory / "worker.log")
     try:
         async with started(worker):

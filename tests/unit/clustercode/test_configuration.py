@@ -7,8 +7,9 @@ from typing import Any
 import click
 import pytest
 
+from clustercode import registration
 from clustercode.configuration import DEFAULT, Configuration, for_process, for_worker, handed_over, without_ours
-from clustercode.errors import ConfigurationError
+from clustercode.errors import ConfigurationError, Unusable
 from clustercode.home import Home
 from clustercode.options import given, options
 from clustercode.settings import BY_KEY, SETTINGS, Setting
@@ -242,6 +243,13 @@ def test_each_process_has_a_file_of_its_own(tmp_path: Path) -> None:
         ("a: b: c\n", r"line 1: this is no YAML"),
         ("a:\n\tb: c\n", r"line 2: this is no YAML"),
         ("name: 'open\n", r"this is no YAML"),
+        ("name: &all [x]\ntenant: *all\n", r"line 2: write out what \*all stands for"),
+        ("name: 2001-99-99\n", r"agent.yaml: month must be .* quotes"),
+        (f"name: {'1' * 5000}\n", r"agent.yaml: .*digits.* quotes"),
+        ("dataDir: ~nobody-of-this-name/x\n", r"line 1, dataDir: there is no home directory"),
+        ('dataDir: "/a\\0b"\n', r"line 1, dataDir: a path is wanted here"),
+        ("reconcileSeconds: .nan\n", r"line 1, reconcileSeconds: a number of seconds"),
+        ("reconcileSeconds: .inf\n", r"line 1, reconcileSeconds: a number of seconds"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said_with_its_line(text: str, sentence: str | None, tmp_path: Path) -> None:
@@ -273,6 +281,30 @@ def test_what_is_wrong_in_config_json_is_said_with_its_line(text: str, sentence:
 
     with pytest.raises(ConfigurationError, match=sentence):
         for_worker({}, {}, home, etc=tmp_path)
+
+
+@pytest.mark.parametrize("token", ["x" * 70_000, "two words", "naïve"])
+def test_what_is_no_token_is_refused_before_anything_starts(token: str, tmp_path: Path) -> None:
+    """More than a pipe takes would hold the supervisor for good; the sentence does not repeat it."""
+    agent = tmp_path / "agent.yaml"
+    agent.write_text(f"url: wss://o.example/ws/worker\ntoken: {token}\n")
+
+    with pytest.raises(Unusable, match=r"agent.yaml, line 2, token: this is no token") as refused:
+        registration.token(for_worker({}, {}, Home(tmp_path), etc=tmp_path))
+    assert token not in refused.value.message
+
+
+def test_an_empty_worker_id_is_made_anew(tmp_path: Path) -> None:
+    """A full disk may leave one."""
+    (tmp_path / "worker-id").touch()
+    flags = {"mode": "fleet", "url": "wss://o.example/ws/worker", "tenants": {"t": None}, "dataDir": tmp_path}
+    agent = tmp_path / "agent.yaml"
+    agent.touch()
+
+    made = [registration.complete(for_worker(flags, {}, Home(tmp_path), etc=tmp_path), Home(tmp_path)) for _ in "ab"]
+
+    assert made[0].get("workerId")
+    assert made[0].get("workerId") == made[1].get("workerId")
 
 
 def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
