@@ -12,7 +12,7 @@ import click
 from clustercode.addresses import web_address
 from clustercode.configuration import Configuration, for_worker
 from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
-from clustercode.home import Credentials, Home
+from clustercode.home import Credentials, Home, printable
 from clustercode.options import given, options
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _pasted(web: str) -> Credentials:
         token, email = sys.stdin.readline(), sys.stdin.readline()
     if not token.strip():
         raise Unusable("Not logged in: there was no token on standard input.")
-    return Credentials(token.strip(), email.strip())
+    return Credentials(token.strip(), printable(email))
 
 
 async def _from_browser(configuration: Configuration) -> Credentials:
@@ -97,8 +97,7 @@ async def _from_browser(configuration: Configuration) -> Credentials:
         async with listening() as callback:
             portal = configuration.get("portal").rstrip("/")
             address = f"{portal}/login?redirect_url={quote(callback.url, safe='')}&cli=true"
-            opened = await _opened(address)
-            if opened:
+            if _opens(address):
                 click.echo(f"Your browser opens {portal}; if it does not, open this address:\n\n  {address}\n")
             else:
                 click.echo(f"Open this address in a browser on this machine:\n\n  {address}\n")
@@ -114,11 +113,17 @@ async def _from_browser(configuration: Configuration) -> Credentials:
     return Credentials(given_login.api_key, given_login.email)
 
 
-async def _opened(address: str) -> bool:
+def _opens(address: str) -> bool:
     """Open a browser of this desktop; on a machine without one nothing is tried, for it would take the terminal."""
-    import asyncio  # noqa: PLC0415 - only what uses the network needs it
+    import threading  # noqa: PLC0415 - only a login needs it
     import webbrowser  # noqa: PLC0415 - the same
 
     if sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")):
         return False
-    return await asyncio.to_thread(webbrowser.open, address)
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        return False
+    # Some return only once they are closed, which nobody waits for.
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+    return True

@@ -135,6 +135,11 @@ def write_atomically(path: Path, text: str) -> None:
         raise Unusable(f"{path} cannot be written: {error.strerror}.") from None
 
 
+def printable(text: str) -> str:
+    """Return what others gave as the one line that these files take."""
+    return "".join(filter(str.isprintable, text)).strip()
+
+
 def _text(path: Path, found: Mapping[str, Any], key: str) -> str:
     value = found.get(key, "")
     if not isinstance(value, str) or not value.isprintable():

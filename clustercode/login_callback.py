@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from clustercode.home import printable
+
 HOST = "127.0.0.1"
 _MAX_EMAIL_CHARS = 254
 _MAX_ERROR_CHARS = 200
@@ -58,12 +60,15 @@ class Callback:
         """Take the portal's answer. It leaves the browser's address bar at once: the token was in it."""
         if request.host != f"{HOST}:{self.port}":  # another name for this machine (DNS rebinding)
             raise web.HTTPMisdirectedRequest(text="This address answers to 127.0.0.1 only.")
+        # A browser goes here as to a page; what a page of somebody else's loads by the way is no answer of the portal.
+        if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+            raise web.HTTPForbidden(text="This address is for the browser to go to.")
         error, key, email = (request.query.get(name, "") for name in ("error", "api_key", "email"))
         if not self.result.done():
             if error:
-                self.result.set_exception(LoginRefused(_line(error.replace("_", " "), _MAX_ERROR_CHARS)))
+                self.result.set_exception(LoginRefused(printable(error.replace("_", " "))[:_MAX_ERROR_CHARS]))
             elif key and email and key.isascii() and key.isprintable():
-                self.result.set_result(Login(key, _line(email, _MAX_EMAIL_CHARS)))
+                self.result.set_result(Login(key, printable(email)[:_MAX_EMAIL_CHARS]))
             else:
                 return _page(400, "Something is missing", "The portal sent no token. Go back and try again.")
         raise web.HTTPSeeOther(_DONE, headers={"Referrer-Policy": "no-referrer"})
@@ -98,10 +103,6 @@ async def listening() -> AsyncIterator[Callback]:
             raise
     finally:
         await runner.cleanup()
-
-
-def _line(text: str, most: int) -> str:
-    return "".join(char for char in text if char.isprintable())[:most].strip()
 
 
 def _page(status: int, title: str, text: str) -> web.Response:

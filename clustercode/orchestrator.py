@@ -53,7 +53,7 @@ async def health(web_address: str) -> Health:
     _, headers = await _get(f"{web_address}/api/health", None)
     try:
         return Health(parsedate_to_datetime(headers.get("Date", "")))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Health(None)
 
 
@@ -91,13 +91,13 @@ async def _get(url: str, token: str | None) -> tuple[bytes, Any]:
             if response.status in (401, 403) and token:
                 raise TokenRefused(f"{host} does not accept the token. Get a new one with 'clustercode login'.")
             if 300 <= response.status < 400:
-                to = response.headers.get("Location", "elsewhere")
-                raise OrchestratorError(f"{host} sends us to {to[:200]}: correct ORCHESTRATOR_URL.")
+                to = "".join(filter(str.isprintable, response.headers.get("Location", "elsewhere")[:200]))
+                raise OrchestratorError(f"{host} sends us to {to}: correct ORCHESTRATOR_URL.")
             if response.status >= 400:
                 raise OrchestratorError(
                     f"{url} answers HTTP {response.status}. Is that the orchestrator's address? See ORCHESTRATOR_URL."
                 )
-            return await response.content.read(_MAX_BYTES), response.headers
+            return await _body(url, response), response.headers
     except aiohttp.ClientConnectorCertificateError as error:
         reason = getattr(error.certificate_error, "verify_message", str(error.certificate_error))
         raise CertificateUntrusted(
@@ -113,3 +113,12 @@ async def _get(url: str, token: str | None) -> tuple[bytes, Any]:
     except (aiohttp.ClientError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise OrchestratorError(f"{host} cannot be reached: {reason}.") from None
+
+
+async def _body(url: str, response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _MAX_BYTES:
+            raise OrchestratorError(f"{url} answers with more than {_MAX_BYTES} bytes. Is that an orchestrator?")
+    return bytes(body)

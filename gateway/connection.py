@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import NoReturn, Protocol, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidProxyStatus, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidProxyStatus, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from gateway.backoff import UNREACHABLE, Ending
@@ -80,6 +80,8 @@ async def dial(config: GatewayConfig, token: str, traffic: "Traffic") -> "Connec
     except InvalidProxyStatus as error:
         status = error.response.status_code
         raise DialError(f"the proxy answered HTTP {status}", f"proxy_http_{status}") from None
+    except InvalidProxy:  # its text repeats the address, and that may hold a password
+        raise DialError("the proxy's address makes no sense: correct HTTPS_PROXY", "proxy") from None
     except WebSocketException as error:
         raise DialError(f"no WebSocket there: {error}", "no_websocket") from None
     except ssl.SSLCertVerificationError as error:
@@ -115,7 +117,7 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -6,21 +6,33 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from clustercode.orchestrator import OrchestratorError, Tenant, tenants
 from console.app import Console
 from tests.integration.commands import Ended, run
 
 PORTAL = "https://portal.example"
 
-# What a browser does that a person sits at: it goes where it is sent, and follows the portal's answer.
+# What a browser does that a person sits at: it goes where it is sent, and follows the portal's answer. Another page in
+# it tries to be first, by loading a picture. Nobody closes it while the command runs.
 _BROWSER = """#!{python}
-import os, sys
-from urllib.parse import urlencode, urlsplit, parse_qs
-from urllib.request import urlopen
+import os, sys, time
+from urllib.error import HTTPError
+from urllib.parse import urlsplit, parse_qs
+from urllib.request import Request, urlopen
+opener = os.getppid()
 open({visits!r}, "a").write(sys.argv[1] + "\\n")
 asked = parse_qs(urlsplit(sys.argv[1]).query)
+picture = asked["redirect_url"][0] + "?api_key=evil&email=evil%40example.com"
+try:
+    urlopen(Request(picture, headers={{"Sec-Fetch-Dest": "image"}}))
+except HTTPError as refused:
+    assert refused.code == 403
 answer = urlopen(asked["redirect_url"][0] + "?" + os.environ["ANSWER"])
 open({visits!r}, "a").write(answer.url + " " + answer.read().decode().replace("\\n", " ") + "\\n")
+while os.getppid() == opener:
+    time.sleep(0.05)
 """
 
 
@@ -98,11 +110,37 @@ async def test_a_pasted_token_is_checked_and_the_orchestrator_remembered(console
     assert "in the clear" in clear.err
     assert not (directory / ".clustercode").exists()
 
-    ended = await run(*paste, console.base_url, home=directory, stdin=f"{console.worker_token}\ne@example.com\n")
+    ended = await run(*paste, console.base_url, home=directory, stdin=f"{console.worker_token}\ne@\x1bexample.com\n")
     assert ended.code == 0
     assert "Next: clustercode worker" in ended.out
     assert kept(directory, "credentials.json")["email"] == "e@example.com"
     assert kept(directory, "config.json") == {"ORCHESTRATOR_URL": console.base_url}
+
+
+async def test_tenants_that_arrive_in_pieces_are_read_whole() -> None:
+    """As they do from far away, or from behind a proxy; more than a megabyte of them is refused."""
+
+    async def pieces(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'[{"id": "t",')
+        await asyncio.sleep(0)
+        await response.write(b'"name": "T"}]' + b" " * (2**20 if "much" in request.path else 0))
+        return response
+
+    app = web.Application()
+    app.router.add_get("/api/tenants", pieces)
+    app.router.add_get("/much/api/tenants", pieces)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        assert await tenants(address, "token") == [Tenant("t", "T")]
+        with pytest.raises(OrchestratorError, match="more than 1048576 bytes"):
+            await tenants(f"{address}/much", "token")
+    finally:
+        await runner.cleanup()
 
 
 async def test_another_account_drops_the_old_registration(console: Console, directory: Path, browser: Path) -> None:

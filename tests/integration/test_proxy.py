@@ -80,18 +80,22 @@ async def test_no_proxy_is_honoured(place: Path, authority: trustme.CA) -> None:
 
 
 async def test_what_stands_in_the_way_is_said(place: Path, authority: trustme.CA) -> None:
-    """A proxy that refuses, and a certificate that is not trusted: a sentence each, and dialled again."""
+    """A proxy that refuses or is none, a certificate that is not trusted: a sentence each, and dialled again."""
     async with (
         orchestrator(place, tls=tls(authority)) as cloud,
         connect_proxy({NAME: HOST}) as proxy,
     ):
         refused = gateway_process(place, url(cloud, "elsewhere.test"), cloud.token_file, log="refused.log")
         refused.environment = environment(authority, place, proxy.url)
+        wrong = gateway_process(place, url(cloud, NAME), cloud.token_file, log="wrong.log")
+        wrong.environment = environment(authority, place, "gopher://user:secret@proxy.test:1")
         distrusting = gateway_process(place, url(cloud, NAME), cloud.token_file, log="distrusting.log")
         distrusting.environment = environment(trustme.CA(), place, proxy.url)
-        async with started(refused, distrusting):
+        async with started(refused, distrusting, wrong):
             await eventually(lambda: "the proxy answered HTTP 502" in refused.text())
             await eventually(lambda: "SSL_CERT_FILE" in distrusting.text())
-            for gateway in (refused, distrusting):
+            await eventually(lambda: "the proxy's address makes no sense" in wrong.text())
+            assert "secret" not in wrong.text()
+            for gateway in (refused, distrusting, wrong):
                 await eventually(lambda gateway=gateway: "Dialing again" in gateway.text())
         assert cloud.attempts == []

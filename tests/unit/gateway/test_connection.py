@@ -23,6 +23,7 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
         ("soon", None),
         ("-5", None),
         ("Sun, 22 Nov 2026 12:00:30 -0000", None),
+        ("Sun, 22 Nov 2026 12:00:30 +99999999999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
