@@ -61,6 +61,10 @@ class ForPeople(logging.Formatter):
         request = REQUEST_ID.get()
         return f"{line} [{request}]" if request else line
 
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's
+        """Return a traceback, of which the same holds."""
+        return "\n".join(line.translate(_UNPRINTABLE) for line in super().formatException(ei).split("\n"))
+
 
 class JsonLines(logging.Formatter):
     """``time`` (RFC 3339), ``level``, ``msg``, ``process``, ``request`` where there is one, and fields of the line."""

@@ -18,6 +18,15 @@ def quicken_grpc() -> None:
     os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 
+def leave_no_core_file() -> None:
+    """Have the kernel write none of this process if it crashes: the token would be in it."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def run(program: Coroutine[Any, Any, object], manager: ServiceManager | None = None) -> NoReturn:
     """Run a process on the fastest loop there is, watched by who manages the service, and end with its exit code."""
     try:

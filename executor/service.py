@@ -6,8 +6,9 @@ from typing import cast
 
 import psutil
 
+from executor.gateway_report import GatewayReport
 from executor.policy import check_tenant
-from executor.rpc import Context, refusing
+from executor.rpc import Context, checked, refusing
 from executor.rpc_background import BackgroundRpcs
 from executor.rpc_devboxes import DevBoxRpcs
 from executor.rpc_displays import DisplayRpcs
@@ -20,7 +21,6 @@ from protos.errors import InvalidArgument, Refusal
 
 log = logging.getLogger(__name__)
 
-_MAX_REPORT_BYTES = 16 * 1024
 _STATUS_TIMEOUT_S = 1.0
 """The gateway's heartbeats do not wait much longer."""
 
@@ -60,8 +60,10 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
     ) -> pb.ReportGatewayResponse:
         """Keep what the gateway says of its connection, for the machine's owner."""
         async with refusing(context):
-            if request.ByteSize() > _MAX_REPORT_BYTES:
-                raise InvalidArgument(f"A report has at most {_MAX_REPORT_BYTES} bytes.")
+            texts = {name: getattr(request, name) for name in GatewayReport.model_fields}
+            told = checked(GatewayReport, **texts)
+            if not told.since or bool(told.last_error) != bool(told.last_error_at):
+                raise InvalidArgument("A report says since when, and of an error both what and when.")
             self.gateway_report = (request, time.monotonic())
             return pb.ReportGatewayResponse()
 

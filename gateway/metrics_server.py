@@ -31,9 +31,10 @@ async def serving(config: GatewayConfig, metrics: Metrics, executor: ExecutorCli
     await runner.setup()
     host, port = config.metrics_address
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise Misconfigured(f"Metrics cannot be served on {config.metrics}: {error.strerror or error}.") from None
         yield
-    except OSError as error:
-        raise Misconfigured(f"Metrics cannot be served on {config.metrics}: {error.strerror or error}.") from None
     finally:
         await runner.cleanup()

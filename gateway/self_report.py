@@ -40,7 +40,8 @@ class SelfReport:
 
     def failed(self, reason: str) -> None:
         """Take note of why a dial or a connection came to nothing."""
-        self._report.last_error = reason[:MAX_ERROR_CHARS]
+        shown = (char if char.isprintable() else " " for char in reason[:MAX_ERROR_CHARS])  # partly a peer's words
+        self._report.last_error = "".join(shown)
         self._report.last_error_at = _now()
 
     async def tell(self, executor: ExecutorClient) -> None:

@@ -61,6 +61,8 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
                 assert "SECURITY_FLOOR" not in seen
                 assert str(agent) not in seen
 
+            assert children["gateway"].rlimit(psutil.RLIMIT_CORE) == (0, 0)
+
             children["gateway"].kill()
             await eventually(lambda: not link.connected)
             await eventually(lambda: link.connected)

@@ -1,9 +1,11 @@
 """What a worker logs, read as a person or a program would."""
 
 import json
+import logging
 import os
 import pty
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from clustercode.logs import ForPeople
 from conformance.orchestrator import Peer, orchestrator
 from tests.integration.conftest import TENANT, Podman, Process, eventually, executor_process, gateway_process, started
 
@@ -55,6 +58,18 @@ async def test_a_request_s_id_is_in_the_logs_of_both_processes(talked: tuple[Pee
         assert "NOT_FOUND" in mine[-1]
     assert any("ListDevBoxes" in line["msg"] for line in lines(executor) if line.get("request") == "another")
     assert "request" not in next(line for line in lines(gateway) if line["msg"].startswith("Dialing"))
+
+
+def test_a_traceback_cannot_steer_the_terminal_either() -> None:
+    """It may quote what a peer sent."""
+    try:
+        raise ValueError("\x1b[2Jgone")  # noqa: TRY301 - the very thing
+    except ValueError:
+        record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "a defect", None, sys.exc_info())
+    text = ForPeople("gateway", colours=False).format(record)
+
+    assert "\x1b" not in text
+    assert "\nValueError: \\x1b[2Jgone" in text
 
 
 async def test_what_is_no_terminal_gets_one_json_object_a_line(talked: tuple[Peer, Process, Process]) -> None:

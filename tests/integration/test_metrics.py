@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conformance.orchestrator import Orchestrator, Peer, orchestrator
+from gateway.health import connected
 from tests.integration.commands import run
 from tests.integration.conftest import (
     IMAGE,
@@ -99,6 +100,21 @@ async def test_a_look_shows_both_processes(watched: tuple[Orchestrator, Peer, Pr
         return not any(name.startswith("clustercode_executor_") for name, *_ in await look(url))
 
     await eventually(away)
+
+
+async def test_who_fetches_figures_is_no_connection_of_the_gateway_s(directory: Path) -> None:
+    """Or a container whose orchestrator is away would be well as long as somebody looks."""
+    (directory / "token").write_text("a-token")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    gateway = gateway_process(directory, "ws://127.0.0.1:1", directory / "token", "--metrics", f"127.0.0.1:{port}")
+    async with started(gateway):
+        await eventually(lambda: "Dialing again" in gateway.text())
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert gateway.pid is not None
+        assert not connected(gateway.pid)
+        writer.close()
 
 
 async def test_figures_are_served_on_loopback_only(directory: Path) -> None:

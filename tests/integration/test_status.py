@@ -1,10 +1,28 @@
 """``clustercode status``: what the running worker says, however it is."""
 
 from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
 
 from console.app import Console
+from protos import executor_pb2 as pb
+from protos.executor_pb2_grpc import ExecutorServiceStub
 from tests.integration.commands import run
 from tests.integration.conftest import Podman, create, eventually, executor_process, running_worker, started
+
+TRUE: dict[str, Any] = {"worker_id": "w", "orchestrator": "wss://o.example", "since": "2026-01-01T00:00:00+00:00"}
+LIES: tuple[dict[str, Any], ...] = (
+    {"since": ""},
+    {"since": "yesterday"},
+    {"since": "2026-01-01T00:00:00"},
+    {"since": "0001-01-01T00:00:00+00:00"},
+    {"worker_id": "w\x1b]0;title\x07"},
+    {"orchestrator": "x" * 5000},
+    {"last_error": "no time"},
+    {"last_error": "\x1b[2J", "last_error_at": "2026-01-01T00:00:00+00:00"},
+)
 
 
 async def test_status_tells_how_the_worker_is(podman: Podman, console: Console, directory: Path) -> None:
@@ -37,10 +55,15 @@ async def test_status_tells_how_the_worker_is(podman: Podman, console: Console, 
 
 
 async def test_status_without_a_gateway_or_an_engine(podman: Podman, directory: Path) -> None:
-    """The executor alone still answers, and says what is missing."""
+    """The executor alone still answers, says what is missing, and believes no gateway what would break this output."""
     executor = executor_process(podman, directory, "--engine-socket", str(directory / "no.sock"))
     async with started(executor):
         await eventually((directory / "data" / "operator" / "rpc.sock").exists)
+        for lie in LIES:
+            async with grpc.aio.insecure_channel(f"unix:{directory / 'data' / 'rpc' / 'executor.sock'}") as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await ExecutorServiceStub(channel).ReportGateway(pb.ReportGatewayRequest(**{**TRUE, **lie}))
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         shown = await run("status", "--data-dir", str(directory / "data"), home=directory)
 
     assert shown.code == 1
