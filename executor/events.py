@@ -6,6 +6,7 @@ The engine's event stream is a hint, looking is the truth: an event makes us loo
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing, contextmanager
@@ -46,13 +47,18 @@ class Watcher:
         self._changed.set()
 
     async def next(self) -> Event | None:
-        """Return the next event, None at the executor's end."""
+        """Return the oldest event, None at the executor's end. It stays the oldest until it is `taken`."""
         while not self._events:
             if self.closed:
                 return None
             self._changed.clear()
             await self._changed.wait()
-        return self._events.popleft()
+        return self._events[0]
+
+    def taken(self, event: Event) -> None:
+        """Take note that the event of `next` was handed over."""
+        if self._events and self._events[0] is event:  # or it was dropped meanwhile
+            self._events.popleft()
 
     def close(self) -> None:
         """Tell of no more."""
@@ -72,6 +78,7 @@ class Events:
         self._watchers: list[Watcher] = []
         self._missed = Watcher(limits.kept)
         self._closed = False
+        self._keeping = threading.Lock()
         devboxes.egress.tell = lambda event: self._tell([event])
 
     async def run(self) -> None:
@@ -152,15 +159,22 @@ class Events:
     async def _remember(self) -> None:
         """Keep what is seen for the next executor. It is a hint like the rest: what it lost is merely not told."""
         kept: list[Sighting] = []
-        while True:
-            seen = self._watchlist.sightings()
-            if seen != kept:
-                try:
-                    await asyncio.to_thread(self._data_dir.keep_seen, _SIGHTINGS.dump_json(seen).decode())
-                except OSError as error:
-                    log.warning("what DevBoxes are there cannot be kept: %s", error.strerror)
-                kept = seen
-            await asyncio.sleep(_REMEMBER_S)
+        try:
+            while True:
+                seen = self._watchlist.sightings()
+                if seen != kept:
+                    await asyncio.to_thread(self._keep, seen)
+                    kept = seen
+                await asyncio.sleep(_REMEMBER_S)
+        finally:  # or what the worker did itself in the last second would be an event for the next executor
+            self._keep(self._watchlist.sightings())
+
+    def _keep(self, seen: list[Sighting]) -> None:
+        with self._keeping:  # one that was given up goes on in its thread; the last word is the newest
+            try:
+                self._data_dir.keep_seen(_SIGHTINGS.dump_json(seen).decode())
+            except OSError as error:
+                log.warning("what DevBoxes are there cannot be kept: %s", error.strerror)
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:

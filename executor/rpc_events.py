@@ -37,3 +37,4 @@ class EventRpcs(Rpcs):
                         detail=event.detail,
                         host=event.host,
                     )
+                    watcher.taken(event)  # not before: while it is written the gateway may go

@@ -143,7 +143,7 @@ async def test_what_happened_while_the_executor_was_away_is_told(worker: Worker,
 
 
 async def test_events_wait_for_the_gateway_and_for_the_orchestrator(worker: Worker, podman: Podman) -> None:
-    """While the gateway is gone the executor keeps them; the executor's own restart tells nothing twice."""
+    """While the gateway is gone the executor keeps them; its own restart tells nothing twice, nor what it did last."""
     link = await worker.link()
     heard = Heard(link)
     box = await create(link)
@@ -155,6 +155,7 @@ async def test_events_wait_for_the_gateway_and_for_the_orchestrator(worker: Work
 
     assert await heard.next(60) == (box, "died")
 
+    await link.request("DevBox.remove", {"devboxId": box})
     await worker.executor.stop()
     await worker.executor.start()
     await eventually(lambda: answers(link), 60)
