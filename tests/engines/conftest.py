@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("localhost/clustercode-test:latest", "localhost/devbox:latest", "localhost/devbox-display:latest")
-USER = "cc-engine-test"
+USER = f"cc-engine-{secrets.token_hex(3)}"
 """Owns the rootless Podman; made here, and removed with all that is theirs."""
 
 
@@ -30,6 +31,41 @@ class Engine:
     command: list[str]
     user: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def holds_limits(self) -> bool:
+        """Whether it can bound what runs: a rootless engine does on control groups of version 2 alone."""
+        return self.user is None or "cgroupVersion: v2" in self.run("info")
+
+    def as_user(self, *command: str) -> list[str]:
+        """Return a command that whoever has the engine runs; for a `Process` with `worker_environment`."""
+        if self.user is None:
+            return list(command)
+        return ["setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups", *command]
+
+    @property
+    def worker_environment(self) -> dict[str, str]:
+        """The environment of a worker that ``user`` runs."""
+        return {**shared_path(), **self.environment} if self.user else {}
+
+    def own(self, directory: Path) -> None:
+        """Give a new directory to whoever has the engine, in one that all may enter."""
+        directory.mkdir(mode=0o700)
+        directory.parent.chmod(0o755)
+        if self.user is not None:
+            shutil.chown(directory, self.user, self.user)
+
+    def clear(self, install: str) -> None:
+        """Remove what an installation has here."""
+        label = f"label=io.clustercode.install={install}"
+        with_dependents = ("--depend",) if self.command[0] == "podman" else ()  # those beside a DevBox depend on it
+        if boxes := self.run("ps", "-aq", "--filter", label).split():
+            self.run("rm", "-f", *with_dependents, *boxes)
+        if volumes := self.run("volume", "ls", "-q", "--filter", label).split():
+            self.run("volume", "rm", *volumes)
+        while images := self.run("images", "-aq", "--filter", f"label=io.clustercode.builder={install}").split():
+            self.run("rmi", "-f", *set(images))
+            time.sleep(0.1)
 
     def run(self, *arguments: str, stdin: int | None = None) -> str:
         """Run the engine's command line; returns what it prints."""
@@ -113,10 +149,15 @@ def docker(directory: Path) -> Iterator[Engine]:
         "--pidfile", f"{home}/pid", "--bridge", "none", "--iptables=false", "--ip6tables=false",
     ]  # fmt: skip
     home.mkdir()
-    with served(command, socket, directory / "docker.log"):
-        engine = Engine("Docker", socket, ["/usr/bin/docker", "--host", f"unix://{socket}"])
-        load(engine)
-        yield engine
+    try:
+        with served(command, socket, directory / "docker.log"):
+            engine = Engine("Docker", socket, ["/usr/bin/docker", "--host", f"unix://{socket}"])
+            load(engine)
+            yield engine
+    finally:  # where mounts are private it leaves its own: its data on itself, and a namespace
+        for line in Path("/proc/mounts").read_text().splitlines():
+            if line.split()[1].startswith(f"{home}/"):
+                subprocess.run(["umount", "--lazy", line.split()[1]], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="session")
@@ -146,5 +187,9 @@ def rootless(directory: Path) -> Iterator[Engine]:
         engine.run("system", "reset", "--force")
     finally:
         subprocess.run(["pkill", "-KILL", "-u", USER], check=False)
-        subprocess.run(["userdel", "--remove", USER], check=True, capture_output=True)
+        deadline = time.monotonic() + 30
+        while (code := subprocess.run(["userdel", "--remove", USER], check=False, capture_output=True).returncode) == 8:
+            assert time.monotonic() < deadline, f"processes of {USER} do not end"
+            time.sleep(0.1)  # userdel(8): it is in use, by what was killed and is not gone yet
+        assert code == 0
         shutil.rmtree(runtime, ignore_errors=True)

@@ -2,17 +2,18 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
-from tests.integration.conftest import CANARY, IMAGE, TENANT, Podman, Process, eventually, remove_all, started
+from tests.integration.conftest import CANARY, IMAGE, TENANT, Process, eventually, remove_all, started
 
 # An executor under a whole configuration, whatever the command line has options for.
 _LAUNCH = """
@@ -74,15 +75,32 @@ class Seam:
         ]
 
 
+class Engine(Protocol):
+    """What is needed of an engine."""
+
+    socket: Path
+
+
 @asynccontextmanager
-async def seam(podman: Podman, directory: Path, **config: object) -> AsyncIterator[Seam]:
-    """Run an executor with this configuration; its DevBoxes are removed at the end."""
+async def seam(
+    engine: Engine,
+    directory: Path,
+    *,
+    python: Sequence[str] = (sys.executable,),
+    environment: Mapping[str, str] | None = None,
+    clear: Callable[[Path], None] = remove_all,
+    **config: object,
+) -> AsyncIterator[Seam]:
+    """Run an executor with this configuration; ``clear`` removes its DevBoxes at the end.
+
+    ``python`` and ``environment`` are of whoever runs it.
+    """
     data = directory / "data"
     whole = ExecutorConfig.model_validate(
-        {"data_dir": data, "tenants": [TENANT], "engine_socket": podman.socket, **config}
+        {"data_dir": data, "tenants": [TENANT], "engine_socket": engine.socket, **config}
     )
-    command = [sys.executable, "-c", _LAUNCH, whole.model_dump_json(by_alias=True)]
-    process = Process("executor", command, directory / "executor.log")
+    command = [*python, "-c", _LAUNCH, whole.model_dump_json(by_alias=True)]
+    process = Process("executor", command, directory / "executor.log", dict(environment or {}))
     try:
         async with started(process):
             await eventually(whole.rpc_socket.exists)
@@ -91,4 +109,4 @@ async def seam(podman: Podman, directory: Path, **config: object) -> AsyncIterat
         held = [path for path in data.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
         assert {path.parent for path in held} <= {data / "secrets"}, held
     finally:
-        remove_all(data)
+        clear(data)

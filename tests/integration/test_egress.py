@@ -17,7 +17,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +153,9 @@ class Site:
         )
 
 
-def egress_process(world: Internet, directory: Path) -> Process:
+def egress_process(world: Internet, directory: Path, program: Sequence[str] = PROGRAM) -> Process:
     """An egress process in the worker's namespace, not started yet."""
-    command = world.in_worker(*PROGRAM, "egress", "--data-dir", str(directory / "data"), "--log-level", "DEBUG")
+    command = world.in_worker(*program, "egress", "--data-dir", str(directory / "data"), "--log-level", "DEBUG")
     return Process("egress", command, directory / "egress.log")
 
 
@@ -251,7 +251,12 @@ CONTROLS = {
 async def test_a_devbox_reaches_what_its_list_names_and_nothing_else(
     site: Site, link: WorkerLink, profile: str
 ) -> None:
-    """The matrix: every allowed name is reached, nothing else is, and no unlisted name is ever looked up."""
+    """The matrix."""
+    await reaches_its_list_alone(site, link, profile)
+
+
+async def reaches_its_list_alone(site: Site, link: WorkerLink, profile: str) -> None:
+    """Every allowed name is reached, nothing else is, and no unlisted name is ever looked up."""
     answers = await asyncio.to_thread(from_machine, site.internet, list(CONTROLS.values()))
     assert [label for label, found in zip(CONTROLS, answers, strict=True) if f"{CANARY}{label}" not in found] == []
     devbox_id = await create(link, image=DEVBOX_IMAGE, profile=profile, allowedDomains=NAMES)
@@ -423,13 +428,21 @@ async def test_wrong_lists_are_refused(link: WorkerLink) -> None:
 
 
 async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: WorkerLink) -> None:
-    """Squid, its helper, the bridge, the sidecar, the holder, and the processes of ours: the DevBox runs on."""
+    """On the engine that all tests have."""
+    await survives_kills(site, link, Podman.run)
+
+
+async def survives_kills(site: Site, link: WorkerLink, engine: Callable[..., str]) -> None:
+    """Squid, its helper, the bridge, the sidecar, the holder, and the processes of ours: the DevBox runs on.
+
+    ``engine`` runs its command line.
+    """
     devbox_id = await create(link, image=DEVBOX_IMAGE, allowedDomains=NAMES)
     begun = (await link.request("DevBox.list"))["devboxes"][0]["startedAt"]
 
     async def kill(name: str) -> None:
         if name in ("egress", "net"):
-            Podman.run("kill", "-s", "KILL", f"clustercode-{devbox_id}-{name}")
+            engine("kill", "-s", "KILL", f"clustercode-{devbox_id}-{name}")
         elif name == "executor":
             await site.worker.executor.kill()
             await site.worker.executor.start()
@@ -464,7 +477,7 @@ async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: Wor
     await link.request("DevBox.start", {"devboxId": devbox_id})
     await eventually(works)
     await link.request("DevBox.remove", {"devboxId": devbox_id, "force": True})
-    assert Podman.run("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
+    assert engine("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
     data = site.worker.data / "egress"
     await eventually(
         lambda: [*(data / "policy").iterdir(), *(data / "boxes").iterdir(), *(data / "own").iterdir()] == []

@@ -4,8 +4,9 @@ import asyncio
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -67,19 +68,33 @@ def capabilities_of_machine() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
 
 
-@pytest.mark.parametrize(
-    ("profile", "memory", "cpus", "pids", "read_only"),
-    [
-        (Profile.OPEN, 4 * GIB, None, None, False),
-        (Profile.STANDARD, 4 * GIB, 2, 256, False),
-        (Profile.STRICT, 2 * GIB, 1, 128, True),
-        (Profile.OFFLINE, 2 * GIB, 1, 128, True),
-    ],
-)
-async def test_a_profile_holds_from_inside(
-    owner: Seam, profile: Profile, memory: int, cpus: int | None, pids: int | None, read_only: bool
-) -> None:
+@dataclass(frozen=True)
+class Held:
+    """What a profile promises, in numbers."""
+
+    memory: int
+    cpus: int | None
+    pids: int | None
+    read_only: bool
+
+
+TABLE = {
+    Profile.OPEN: Held(4 * GIB, None, None, read_only=False),
+    Profile.STANDARD: Held(4 * GIB, 2, 256, read_only=False),
+    Profile.STRICT: Held(2 * GIB, 1, 128, read_only=True),
+    Profile.OFFLINE: Held(2 * GIB, 1, 128, read_only=True),
+}
+
+
+@pytest.mark.parametrize("profile", TABLE)
+async def test_a_profile_holds_from_inside(owner: Seam, profile: Profile) -> None:
     """Write attempts, capabilities, control groups, processes until the limit, interfaces, environment."""
+    await holds_from_inside(owner, profile, capabilities_of_machine())
+
+
+async def holds_from_inside(owner: Seam, profile: Profile, all_capabilities: int, missing: Sequence[str] = ()) -> None:
+    """Make a DevBox and look at every cell; limits that are known to be ``missing`` are said to be, and are."""
+    held = TABLE[profile]
     injected = {} if profile is Profile.OFFLINE else {"env": {"GREETING": "hello"}, "secret_env": {"SECRET": "world"}}
     box = await owner.create(profile.label, profile=int(profile), writable_paths=["/opt/asked"], **injected)
     # Root without capabilities may not write to what is another user's: both try.
@@ -89,25 +104,30 @@ async def test_a_profile_holds_from_inside(
     writable = {line.split()[0] for line in lines if line.endswith(" writable")}
     tmpfs = {line.split()[0] for line in lines if line.endswith(" tmpfs")}
 
-    if not read_only:
-        assert writable >= {"/etc", "/var", "/home/developer", "/workspace", "/tmp"}
-    if read_only:
+    if held.read_only:
         assert writable == TMPFS | {"/workspace"}
         assert tmpfs == TMPFS
+    else:
+        assert writable >= {"/etc", "/var", "/home/developer", "/workspace", "/tmp"}
     is_open = profile is Profile.OPEN
-    assert int(said["CapEff"][0], 16) == (capabilities_of_machine() if is_open else 0)
-    assert int(said["CapBnd"][0], 16) == (capabilities_of_machine() if is_open else 0)
+    assert int(said["CapEff"][0], 16) == (all_capabilities if is_open else 0)
+    assert int(said["CapBnd"][0], 16) == (all_capabilities if is_open else 0)
     assert said["NoNewPrivs"] == (["0"] if is_open else ["1"])
     assert said["Seccomp"] == ["2"]
-    assert said["memory"] == [str(memory)]
-    assert said["cpu"] == (["-1", "100000"] if cpus is None else [str(cpus * 100_000), "100000"])
     assert said["net"] == (sorted(name for _, name in socket.if_nameindex()) if is_open else ["lo"])
     assert said["env"] == ([] if profile is Profile.OFFLINE else ["hello", "world"])
-    assert list(box.missing_limits) == []
-    if pids is not None:
-        assert said["pids"] == [str(pids)]
+    assert [list(one.missing_limits) for one in await owner.boxes()] == [list(box.missing_limits)] == [list(missing)]
+    if "memory" not in missing:
+        assert said["memory"] == [str(held.memory)]
+    if "cpus" not in missing:
+        assert said["cpu"] == (["-1", "100000"] if held.cpus is None else [str(held.cpus * 100_000), "100000"])
+    if held.pids is not None:
         forked = [int(line) for line in (await owner.sh(box, FORKS)).split() if line.isdigit()]
-        assert pids - 20 < forked[-1] < pids
+        if "pids" in missing:
+            assert forked[-1] > held.pids
+        else:
+            assert said["pids"] == [str(held.pids)]
+            assert held.pids - 20 < forked[-1] < held.pids
     await owner.remove(box)
 
 
@@ -145,19 +165,24 @@ print("usual:", *(attempt(family) for family in (1, 2, 10)), attempt(16, socket.
 
 async def test_a_privileged_devbox_is_its_owners_wish(owner: Seam, fleet: Seam) -> None:
     """With open on one's own machine it has all; with another profile, and in a fleet, it is refused."""
+    await is_privileged(owner, capabilities_of_machine())
+    with pytest.raises(grpc.aio.AioRpcError, match="Only an open DevBox can be privileged"):
+        await owner.create("no", profile=int(Profile.STANDARD), privileged=True)
+    with pytest.raises(grpc.aio.AioRpcError, match="not allowed on a worker of a fleet"):
+        await fleet.create("no", profile=int(Profile.OPEN), privileged=True)
+
+
+async def is_privileged(owner: Seam, all_capabilities: int) -> None:
+    """Make a privileged DevBox, and look from inside whether it is."""
     box = await owner.create("privileged", profile=int(Profile.OPEN), privileged=True)
     status = await owner.sh(box, "grep -E '^(CapEff|Seccomp):' /proc/self/status; ls /dev | wc -l", user="0")
     capabilities, seccomp, devices = (line.split()[-1] for line in status.splitlines())
 
     assert box.privileged
-    assert int(capabilities, 16) == capabilities_of_machine()
+    assert int(capabilities, 16) == all_capabilities
     assert seccomp == "0"
     assert int(devices) > 30
     await owner.remove(box)
-    with pytest.raises(grpc.aio.AioRpcError, match="Only an open DevBox can be privileged"):
-        await owner.create("no", profile=int(Profile.STANDARD), privileged=True)
-    with pytest.raises(grpc.aio.AioRpcError, match="not allowed on a worker of a fleet"):
-        await fleet.create("no", profile=int(Profile.OPEN), privileged=True)
 
 
 async def test_an_open_devbox_is_alone_with_its_tenant(fleet: Seam) -> None:
