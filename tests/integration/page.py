@@ -24,6 +24,7 @@ ARGUMENTS = [
 TIMEOUT_MS = 30_000
 """The most a single step may take; nothing waits that long unless it fails."""
 _POLL_MS = 30
+expect.set_options(timeout=TIMEOUT_MS)  # for all tests of the page: what it shows may take as long as anything else
 
 # Text of a whole xterm buffer, with lines that were wrapped at its edge put together again.
 _TEXT = """(session) => {

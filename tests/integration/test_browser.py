@@ -1,7 +1,7 @@
 """The console's page in a real Chromium, before a real worker: what a person does there, and what must not go wrong."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -10,17 +10,9 @@ from playwright.async_api import Browser, expect
 
 from console.workers import WorkerLink
 from tests.integration.conftest import DEVBOX_IMAGE, IMAGE, Podman, Worker, create, eventually
-from tests.integration.page import TIMEOUT_MS, ConsolePage, chromium, open_page
+from tests.integration.page import ConsolePage, chromium, open_page
 
 TEXT = "naïve 漢字 🙂 ✓"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patience() -> Iterator[None]:
-    """Wait as long for what the page shows as for anything else."""
-    expect.set_options(timeout=TIMEOUT_MS)
-    yield
-    expect.set_options(timeout=None)
 
 
 @pytest.fixture(scope="module")

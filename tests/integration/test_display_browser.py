@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from console.workers import WorkerLink
 from tests.integration.conftest import Podman, Worker, create
+from tests.integration.page import TIMEOUT_MS
 from tests.integration.test_display import DISPLAY_IMAGE, paint, relays
 
 CHROMIUM = "/usr/bin/chromium"
@@ -44,6 +45,7 @@ async def page(shared_worker: Worker, browser: Browser) -> AsyncIterator[Page]:
     assert shared_worker.console is not None
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     page = await context.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)

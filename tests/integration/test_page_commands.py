@@ -11,14 +11,13 @@ from playwright.async_api import Locator, Page, async_playwright, expect
 from console.app import Console
 from console.workers import WorkerLink
 from tests.integration.conftest import DEVBOX_IMAGE, IMAGE, Podman, Worker, create
+from tests.integration.page import TIMEOUT_MS
 
 BROWSER = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 CHROMIUM = "/usr/bin/chromium"
-TIMEOUT_MS = 30_000
-expect.set_options(timeout=TIMEOUT_MS)
 ORIGIN = (
     "git init -q -b main origin && cd origin && echo one > README && git add . && "
     "git -c user.name=B -c user.email=b@example.com commit -qm one"
