@@ -146,8 +146,16 @@ class Podman:
 
     @staticmethod
     def run(*arguments: str) -> str:
-        """Run the podman command; returns what it prints."""
-        return subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
+        """Run the podman command; returns what it prints.
+
+        A list of Podman 4.3 fails if something on it is removed meanwhile, so lists are asked for again.
+        """
+        for _ in range(20 if arguments[0] in ("ps", "images") else 1):
+            done = subprocess.run(["podman", *arguments], check=False, capture_output=True, text=True, timeout=60)
+            if done.returncode == 0:
+                break
+        assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
 
 
 @pytest.fixture(scope="session")
