@@ -247,7 +247,8 @@ class DevBoxes:
     async def remove_any(self, devbox_id: str, *, keep_volumes: bool) -> DevBox:
         """Remove a DevBox for the machine's owner, running or not: to its tenant that is an event."""
         box = await self.get_any(devbox_id)
-        await self._engine.remove(box.container)
+        async with self.egress.leaving(box.id):
+            await self._engine.remove(box.container)
         if not keep_volumes:
             for volume in volume_names(box.id):
                 await self._engine.remove_volume(volume)

@@ -32,6 +32,7 @@ from console.config import ConsoleConfig
 from console.workers import WorkerLink
 from protos.errors import FailedPrecondition, InvalidArgument, NotFound
 from protos.wire import DevBoxEvent
+from tests.integration.commands import run as run_command
 from tests.integration.conftest import (
     DEVBOX_IMAGE,
     IMAGE,
@@ -485,6 +486,17 @@ async def survives_kills(site: Site, link: WorkerLink, engine: Callable[..., str
     await eventually(
         lambda: not [process for process in site.parts("socat") if "UNIX-LISTEN" in " ".join(process.cmdline())]
     )
+
+
+async def test_what_the_owner_removes_takes_its_way_out_along(site: Site, link: WorkerLink) -> None:
+    """As `DevBox.remove` does: the containers beside it and its bridge go at once, and its list."""
+    devbox_id = await create(link, allowedDomains=NAMES)
+    removed = await run_command("devboxes", "remove", devbox_id, "--data-dir", str(site.worker.data), home=Path("/"))
+
+    assert (removed.code, removed.err) == (0, "")
+    assert Podman.run("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
+    assert [*(site.worker.data / "egress" / "policy").iterdir()] == []
+    assert not [process for process in site.parts("socat") if "UNIX-LISTEN" in " ".join(process.cmdline())]
 
 
 async def test_a_build_reaches_the_built_in_names_alone(site: Site, link: WorkerLink, podman: Podman) -> None:
