@@ -34,8 +34,7 @@ class EgressImage:
                 tag, data = await asyncio.to_thread(_archive)
                 self._name = f"{_NAME}:{tag}"
                 if not await self._is_there():
-                    params = {"fromSrc": "-", "repo": self._name, "changes": f"LABEL {LABEL}"}
-                    await self._engine.ask("POST", "images/create", params=params, body=data, timeout_s=60.0)
+                    await self._engine.import_image(self._name, data, LABEL, timeout_s=60.0)
             return self._name
 
     async def _is_there(self) -> bool:

@@ -137,12 +137,7 @@ class EngineImages:
         """
         empty = io.BytesIO()
         tarfile.open(fileobj=empty, mode="w").close()
-        await self._engine.ask(
-            "POST",
-            "images/create",
-            params={"fromSrc": "-", "repo": f"localhost/{name}", "changes": f"LABEL {label}"},
-            body=empty.getvalue(),
-        )
+        await self._engine.import_image(f"localhost/{name}:latest", empty.getvalue(), label)
         # The init that Podman puts into the container pauses for ever; there is nothing else in it to run.
         config = {
             "Image": f"localhost/{name}:latest",
