@@ -241,10 +241,10 @@ class _Egress:
                 for task in helpers[:2]:
                     task.cancel()
             log.warning("Squid ended with exit code %d and is started again", code)
-        finally:
             if self.reason:  # it never served: somebody else may have its port
                 self._change_port()
             self._set("Squid has ended and is being started again.")
+        finally:
             await end(process)
 
     def _write_conf(self, socat: str, addresses: frozenset[str]) -> None:

@@ -182,11 +182,11 @@ class EngineService:
 async def _last_words(service: asyncio.subprocess.Process) -> str:
     """Read what the service says on standard error until it ends; keep the last line."""
     assert service.stderr is not None  # noqa: S101 - asked for above
-    last = b""
+    said = b""
     while data := await service.stderr.read(4096):
-        lines = (last + data)[-4096:].strip().splitlines()
-        last = lines[-1] if lines else b""
-    return last.decode(errors="replace")[:500]
+        said = (said + data)[-4096:]
+    lines = said.strip().splitlines()
+    return (lines[-1] if lines else b"").decode(errors="replace")[:500]
 
 
 async def _stop(service: asyncio.subprocess.Process) -> None:
