@@ -23,13 +23,14 @@ _SIGNS = {"pass": "ok", "warn": "warning", "fail": "FAILS"}
 
 @click.command()
 @config_file
-@options(["mode", "dataDir", "runtime", "podmanPath", "engineSocket"])
+@options(["url", "tokenFile", "tenant", "mode", "allowInsecure", "dataDir", "runtime", "podmanPath", "engineSocket"])
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: healthy, checks.")
 def doctor(as_json: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Check that a worker can do its work on this machine.
 
     Login and registration, the orchestrator (by the same proxy and certificates), the container engine and whether its
-    limits hold, what rootless containers need, disk, memory, clock, leftovers. It changes nothing.
+    limits hold, what rootless containers need, disk, memory, clock, leftovers. It changes nothing. A
+    worker that is started with flags is checked with the same flags.
 
     Exit code 0: nothing fails. 1: something does, and it says what mends it.
     """

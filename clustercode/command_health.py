@@ -25,5 +25,7 @@ def health(process: str) -> None:
     else:
         from executor.health import serves  # noqa: PLC0415 - a process loads its own part only
 
-        is_well = serves(Path(os.environ["DATA_DIR"]) / "rpc" / "executor.sock", _TIMEOUT_S)
+        if not (data_dir := os.environ.get("DATA_DIR")):
+            raise click.UsageError("The executor's data directory is what DATA_DIR names, and that is not set here.")
+        is_well = serves(Path(data_dir) / "rpc" / "executor.sock", _TIMEOUT_S)
     sys.exit(0 if is_well else 1)

@@ -61,7 +61,8 @@ def _lines(shown: "ShowWorkerResponse", boxes: "list[DevBox]") -> Iterator[tuple
     yield "Executor", f"process {shown.pid}, since {_clock(shown.started_at)} ({_ago(shown.started_at)}){drains}"
     yield "Serves", f"{', '.join(shown.tenants)} (mode {shown.mode}, floor {_profile(executor.security_floor)})"
     yield "Engine", executor.engine_error or _engine(shown)
-    yield "DevBoxes", f"{executor.containers_running} running, {len(boxes)} in all" if boxes else "none"
+    empties = "; takes no new ones until 'clustercode worker --no-drain'" if executor.draining else ""
+    yield "DevBoxes", (f"{executor.containers_running} running, {len(boxes)} in all" if boxes else "none") + empties
     sessions = shown.sessions
     attached = sum(1 for session in sessions if session.attached)
     yield "Sessions", f"{len(sessions)} terminals ({attached} looked at), {shown.displays} viewers of displays"

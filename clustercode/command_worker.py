@@ -35,7 +35,8 @@ def worker(drain: bool | None, service: str | None, **flags: Any) -> None:  # no
     """Connect this machine to its orchestrator.
 
     Log in first ('clustercode login'): the first run then asks for whom this machine should work, and remembers it.
-    It runs gateway and executor, two processes. DevBoxes go on when the worker stops, and it finds them again.
+    It runs gateway, executor and egress, three processes. DevBoxes go on when the worker stops, and it finds them
+    again.
 
     \b
     clustercode worker                 your own machine, as logged in
@@ -44,6 +45,8 @@ def worker(drain: bool | None, service: str | None, **flags: Any) -> None:  # no
     flags = given(flags)
     if drain is None and service is None:
         start(flags, os.environ)
+    if drain is not None and service is not None:
+        raise click.UsageError("Drain first, then install or uninstall: one at a time.")
     from clustercode import drain as draining  # noqa: PLC0415 - gRPC takes a while to load
     from clustercode import install as installing  # noqa: PLC0415 - the same
 
@@ -62,7 +65,7 @@ def worker(drain: bool | None, service: str | None, **flags: Any) -> None:  # no
 def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     """Run a worker until it is stopped, and end with its exit code."""
     if sys.platform == "win32":
-        raise Unusable("The worker's two processes need Unix sockets: on Windows run it inside WSL.")
+        raise Unusable("The worker's processes need Unix sockets: on Windows run it inside WSL.")
     home = Home()
     configuration = for_worker(flags, environ, home)
     logs.set_up("worker", configuration.get("logLevel"), configuration.get("logFormat"))

@@ -73,7 +73,7 @@ def read_yaml(path: Path, sections: Collection[str]) -> dict[str, Entry]:
 
     text = read_text(path)
     if text is None:
-        raise ConfigurationError(f"There is no file {path}.")
+        raise ConfigurationError(f"There is no file {path}: write it, or name another with --config.")
     try:
         _refuse_aliases(path, text)
         return dict(_entries(path, sections, yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)))

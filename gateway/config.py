@@ -53,7 +53,7 @@ class GatewayConfig(BaseModel):
             if not _is_loopback(host) or not 0 <= port <= MAX_PORT:
                 raise ValueError("Metrics are served on a loopback address only, for example 127.0.0.1:9464.")
         if self.mode == "byom" and self.tenant_id is None:
-            raise ValueError("In mode byom the worker belongs to one tenant: set tenant_id.")
+            raise ValueError("In mode byom the worker belongs to one tenant: give --tenant, or TENANT_ID.")
         return self
 
     @property

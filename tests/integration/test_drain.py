@@ -129,6 +129,7 @@ async def test_a_worker_is_emptied(supervised: Supervised, directory: Path) -> N
         run_in = {"devboxId": box, "command": "echo on"}
         assert (await link.request("DevBox.exec", run_in))["stdout"] == "on\n"
         await eventually(lambda: says_draining(link))
+        assert "1 in all; takes no new ones" in (await run("status", *where, home=directory)).out
         await link.request("DevBox.remove", {"devboxId": box, "force": True})
         assert draining.running is not None
         async with asyncio.timeout(30):
