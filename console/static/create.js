@@ -6,8 +6,8 @@ import { suggestName } from "./format.js";
 // From the least to the most restrictive, as a worker's security floor counts.
 const PROFILES = {
   open: "The machine's own network and all of its capabilities. Only for code you trust.",
-  standard: "No capabilities; 4 GB, 2 CPUs, 256 processes. No network in this version.",
-  strict: "As standard, with a read-only root filesystem and tighter limits. No network in this version.",
+  standard: "No capabilities; 4 GB, 2 CPUs, 256 processes. Reaches code hosts, package registries and AI providers, and nothing else.",
+  strict: "As standard, with a read-only root filesystem and tighter limits. Reaches only the names that are allowed for it.",
   offline: "As strict, and never any network, environment or secrets.",
 };
 const SHOWN = ["standard", "strict", "offline", "open"];
