@@ -154,7 +154,9 @@ class Podman:
             done = subprocess.run(["podman", *arguments], check=False, capture_output=True, text=True, timeout=60)
             if done.returncode == 0:
                 break
-        assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stderr}"
+        if done.returncode != 0:
+            print(f"podman {' '.join(arguments)}: {done.stderr}")
+        done.check_returncode()
         return done.stdout
 
 
