@@ -7,15 +7,18 @@ _WORKER_PATH = "/ws/worker"
 
 
 def web_address(address: str) -> str:
-    """Return the web address of an orchestrator, given either of the two; raises `ValueError` with advice."""
+    """Return the web address of an orchestrator, given either of the two.
+
+    Raises `ValueError` with advice, which does not repeat the address: a password may be in it.
+    """
     url = urlsplit(address)
     scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
     try:
         port = f":{url.port}" if url.port else ""
     except ValueError:
-        raise ValueError(f"{address!r} has no port that there is.") from None
+        raise ValueError("the orchestrator's address has no port that there is.") from None
     if scheme not in ("http", "https") or not url.hostname or url.username or url.password:
-        raise ValueError(f"{address!r} is no address of an orchestrator: it looks like https://orchestrator.example.")
+        raise ValueError("this is no address of an orchestrator: it looks like https://orchestrator.example.")
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return f"{scheme}://{host}{port}{url.path.rstrip('/').removesuffix(_WORKER_PATH)}"
 

@@ -69,11 +69,11 @@ def _is_other(home: Home, web: str, credentials: Credentials, found: "Sequence[T
     if registration is None:
         return False
     emails = {known.email.casefold() for known in (before, credentials) if known and known.email}
-    return (
-        len(emails) > 1
-        or registration.tenant_id not in {tenant.id for tenant in found}
-        or web_address(registration.url) != web
-    )
+    try:
+        elsewhere = web_address(registration.url) != web
+    except ValueError:  # somebody wrote what is no address into worker.json: that is no registration
+        elsewhere = True
+    return len(emails) > 1 or registration.tenant_id not in {tenant.id for tenant in found} or elsewhere
 
 
 def _pasted(web: str) -> Credentials:

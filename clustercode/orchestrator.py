@@ -13,12 +13,12 @@ from typing import Any
 import aiohttp
 
 from clustercode.addresses import is_private
+from gateway.credentials import is_token
 from protos import limits
 
 _TIMEOUT_S = 15.0
 _MAX_BYTES = 1024 * 1024
 _MAX_NAME_CHARS = 256
-_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 
 
 class OrchestratorError(Exception):
@@ -61,7 +61,7 @@ async def tenants(web_address: str, token: str, *, allow_insecure: bool = False)
     """Ask ``GET /api/tenants``, a list of ``{id, name}``; raises `OrchestratorError`, `TokenRefused` among them."""
     if not (allow_insecure or is_private(web_address)):
         raise OrchestratorError(f"{web_address} would get the token in the clear: use https:// (or --allow-insecure).")
-    if not _TOKEN.fullmatch(token):
+    if not is_token(token):
         raise TokenRefused("This is no token: one word of printable characters is wanted.")
     body, _ = await _get(f"{web_address}/api/tenants", token)
     try:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import sys
 import uuid
 from pathlib import Path
@@ -14,9 +13,9 @@ from clustercode.config_file import read_text
 from clustercode.configuration import DEFAULT, Configuration, systemd_credential
 from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
 from clustercode.home import Home, Registration, write_atomically
+from gateway.credentials import is_token, read_token
+from gateway.errors import Misconfigured
 
-_MAX_TOKEN_FILE_BYTES = 16 * 1024
-_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")  # what a header takes, and far less than a pipe
 _FIRST_RUN = "the first run"
 
 
@@ -70,21 +69,15 @@ def token(configuration: Configuration) -> str:
                 "Nobody is logged in on this machine. Run 'clustercode login', or name an orchestrator and a token: "
                 "--url wss://example.com/ws/worker --token-file FILE."
             )
-        if not _TOKEN.fullmatch(str(found)):
+        if not is_token(str(found)):
             raise Unusable(
                 f"{configuration.source('token')}: this is no token, which is one word of printable characters."
             )
         return str(found)
     try:
-        with Path(path).open("rb") as file:
-            text = file.read(_MAX_TOKEN_FILE_BYTES).decode("ascii").strip()
-    except OSError as error:
-        raise Unusable(f"The token file {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        text = ""
-    if not _TOKEN.fullmatch(text):
-        raise Unusable(f"The token file {path} does not hold one token on one line.")
-    return text
+        return read_token(Path(path))
+    except Misconfigured as error:
+        raise Unusable(str(error)) from None
 
 
 def usable(data_dir: Path) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import click
 
@@ -53,15 +54,26 @@ class _Id(_Text):
         return text
 
 
-class _Socket(_Text):
-    """The address of an orchestrator's WebSocket."""
+class _Address(_Text):
+    """An address with one of these schemes. What is refused is not repeated: a password may be in it."""
 
     name = "url"
 
+    def __init__(self, example: str, *schemes: str) -> None:
+        self._example = example
+        self._schemes = schemes
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's
         text = super().convert(value, param, ctx)
-        if not text.startswith(("ws://", "wss://")):
-            self.fail("an address like wss://host/ws/worker is wanted here.", param, ctx)
+        try:
+            url = urlsplit(text)
+            found = url.scheme in self._schemes and url.hostname and url.port != 0
+        except ValueError:  # half a bracket, a port that there is not
+            found = None
+        if not found:
+            self.fail(f"an address like {self._example} is wanted here.", param, ctx)
+        if url.username is not None or url.password is not None:
+            self.fail(f"an address without user and password is wanted here, like {self._example}.", param, ctx)
         return text
 
 
@@ -151,6 +163,9 @@ class _File(click.Path):
 
 
 _TEXT, _FILE, _SWITCH = _Text(), _File(), click.BOOL
+_SOCKET = _Address("wss://host/ws/worker", "ws", "wss")
+_WEB = _Address("https://orchestrator.example", "http", "https", "ws", "wss")
+_PORTAL = _Address("https://portal.example", "http", "https")
 _BOTH: tuple[Process, ...] = ("gateway", "executor", "worker")
 
 
@@ -178,12 +193,12 @@ class Setting:
 SETTINGS = (
     Setting("url", "ORCHESTRATOR_WS_URL", ("--url",),
             "The orchestrator's WebSocket, for example wss://example.com/ws/worker. Else worker.json's, or made from "
-            "ORCHESTRATOR_URL.", ("gateway", "worker"), _Socket()),
+            "ORCHESTRATOR_URL.", ("gateway", "worker"), _SOCKET),
     Setting("orchestrator", "ORCHESTRATOR_URL", ("--orchestrator",),
             "The orchestrator's web address. Else that of its WebSocket.", ("worker", "command"),
-            default="https://console.clustercode.io"),
+            _WEB, "https://console.clustercode.io"),
     Setting("portal", "PORTAL_URL", ("--portal",), "Where 'clustercode login' sends the browser.", ("command",),
-            default="https://clustercode.io"),
+            _PORTAL, "https://clustercode.io"),
     Setting("token", None, (), "The token itself, in agent.yaml; in BYOM mode credentials.json's apiKey. No other file "
             "may hold it.", ("worker",), secret=True),
     Setting("tokenFile", "ORCHESTRATOR_TOKEN_FILE", ("--token-file",),

@@ -30,7 +30,6 @@ _USAGE = 2
 _FINAL = (_USAGE, ExitCode.TOKEN_REFUSED, ExitCode.MISCONFIGURED, ExitCode.REPLACED)
 """A restart changes nothing about these: hammering an orchestrator with a refused token helps nobody."""
 _STOP_TIMEOUT_S = 15.0
-_ENGINE_WAIT_S = 20.0
 
 _GATEWAY_KEEPS_OUT = ("DOCKER_HOST", "CONTAINERS_CONF", "CONTAINER_HOST")
 _EXECUTOR_KEEPS_OUT = ("HTTPS_PROXY", "https_proxy")

@@ -11,7 +11,6 @@ from console.config import TENANT
 from console.tokens import Admission, bearer_is
 
 STATIC = Path(__file__).parent / "static"
-VENDOR = STATIC / "vendor" / "xterm.mjs"
 
 _MESSAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

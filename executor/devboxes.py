@@ -132,7 +132,7 @@ class DevBoxes:
             raise FailedPrecondition(f"{box.name} was paused on the machine itself; its operator must unpause it.")
         check_floor(box.profile, self._floor)
         async with self._naming:
-            self._check_running(box.tenant, await self._all(), box.promised.limits, but=box.id)
+            self._check_running(box.tenant, await self.all(), box.promised.limits, but=box.id)
             self._starting.add(box.id)
         try:
             if box.egress:
@@ -190,13 +190,9 @@ class DevBoxes:
     async def get(self, tenant: str, devbox_id: str) -> DevBox:
         """Return a tenant's DevBox; raises `NotFound`, the same for absent and for another's."""
         check_tenant(tenant, self._tenants)
-        refusal = NotFound(f"There is no DevBox {devbox_id}; DevBox.list shows those there are.")
-        try:
-            box = devbox_of(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
-        except NotFound:
-            raise refusal from None
+        box = await self._look(container_name(devbox_id))
         if box is None or box.tenant != tenant:
-            raise refusal
+            raise NotFound(f"There is no DevBox {devbox_id}; DevBox.list shows those there are.")
         return box
 
     async def get_running(self, tenant: str, devbox_id: str) -> DevBox:
@@ -210,7 +206,7 @@ class DevBoxes:
         """Return a tenant's DevBoxes, or those of all tenants served, oldest first."""
         if tenant:
             check_tenant(tenant, self._tenants)
-        boxes = await self._all(*([f"{PREFIX}tenant={tenant}"] if tenant else []))
+        boxes = await self.all(*([f"{PREFIX}tenant={tenant}"] if tenant else []))
         return [box for box in boxes if box.tenant in self._tenants]
 
     async def count_running(self, timeout_s: float) -> int:
@@ -219,7 +215,7 @@ class DevBoxes:
 
     async def tidy(self) -> list[DevBox]:
         """Make ready at start: drop secrets of DevBoxes that are gone; return the DevBoxes that are there."""
-        boxes = await self._all()
+        boxes = await self.all()
         ids = {box.id for box in boxes}
         self._data_dir.keep_only_secrets_of(ids)
         beside = await self._engine.list_names([self.label, f"{PREFIX}beside"])
@@ -228,14 +224,30 @@ class DevBoxes:
 
     async def find(self, devbox_id: str) -> DevBox:
         """Return a DevBox of this installation, whoever owns it; raises `NotFound`."""
-        box = devbox_of(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
+        box = await self._look(container_name(devbox_id))
         if box is None or box.tenant not in self._tenants:
             raise NotFound(f"There is no DevBox {devbox_id}.")
         return box
 
-    async def all(self) -> list[DevBox]:
-        """Return the DevBoxes of this installation, oldest first, also those of tenants it serves no longer."""
-        return await self._all()
+    async def all(self, *labels: str) -> list[DevBox]:
+        """Return the DevBoxes of this installation, oldest first, also those of tenants it serves no longer.
+
+        With ``labels`` (``key=value``) those alone that carry them.
+        """
+        names = await self._engine.list_names([*self._ours, *labels])
+        places = asyncio.Semaphore(_INSPECTS_AT_ONCE)
+
+        async def look(name: str) -> DevBox | None:
+            async with places:
+                return await self._look(name)  # or none: it was removed meanwhile
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                looks = [group.create_task(look(name), name=f"inspect {name}") for name in names]
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        boxes = [box for task in looks if (box := task.result()) is not None]
+        return sorted(boxes, key=lambda box: box.created_at)
 
     async def stop_any(self, devbox_id: str, timeout_s: int) -> DevBox:
         """Stop a DevBox for the machine's owner: to its tenant that is an event. One that is stopped stays so."""
@@ -257,13 +269,9 @@ class DevBoxes:
 
     async def get_any(self, devbox_id: str) -> DevBox:
         """Return a DevBox of this installation, also of a tenant it serves no longer; raises `NotFound`."""
-        refusal = NotFound(f"There is no DevBox {devbox_id} on this worker.")
-        try:
-            box = devbox_of(await self._engine.inspect(container_name(devbox_id)), self._data_dir.install)
-        except NotFound:
-            raise refusal from None
+        box = await self._look(container_name(devbox_id))
         if box is None:
-            raise refusal
+            raise NotFound(f"There is no DevBox {devbox_id} on this worker.")
         return box
 
     @property
@@ -290,25 +298,12 @@ class DevBoxes:
             raise
         self.watchlist.stopped(devbox_id)
 
-    async def _all(self, *labels: str) -> list[DevBox]:
-        """Return the DevBoxes of this installation, whoever owns them."""
-        names = await self._engine.list_names([*self._ours, *labels])
-        places = asyncio.Semaphore(_INSPECTS_AT_ONCE)
-
-        async def look(name: str) -> DevBox | None:
-            async with places:
-                try:
-                    return devbox_of(await self._engine.inspect(name), self._data_dir.install)
-                except NotFound:  # removed meanwhile
-                    return None
-
+    async def _look(self, container: str) -> DevBox | None:
+        """Return a DevBox of this installation as it is now, by its container's name; None if there is none."""
         try:
-            async with asyncio.TaskGroup() as group:
-                looks = [group.create_task(look(name), name=f"inspect {name}") for name in names]
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-        boxes = [box for task in looks if (box := task.result()) is not None]
-        return sorted(boxes, key=lambda box: box.created_at)
+            return devbox_of(await self._engine.inspect(container), self._data_dir.install)
+        except NotFound:
+            return None
 
     def _check_running(self, tenant: str, boxes: list[DevBox], new: Limits, but: str = "") -> None:
         """Raise `ResourceExhausted` where a DevBox may not run beside the others of its tenant."""
@@ -321,7 +316,7 @@ class DevBoxes:
 
     async def _same_name(self, request: CreateDevBox, options: BoxOptions, spec: str) -> DevBox | None:
         """Return the DevBox that has the name and the spec, None if the name is free and there may be one more."""
-        others = await self._all()
+        others = await self.all()
         if not self._config.open_beside_others:
             rootful = not (await self._engine.learn()).rootless
             company = [(box.profile, box.tenant) for box in others]

@@ -35,7 +35,6 @@ _USERS = ("proxy", "nobody")
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
 _LOOK_AGAIN_S = 5.0
 _ADDRESSES_AGAIN_S = 30.0
-_READY_WITHIN_S = 20.0
 _HEALTHY_S = 30.0
 _MAX_LINE_BYTES = 64 * 1024
 _MAX_UNREAD_BYTES = 64 * 1024
@@ -258,20 +257,18 @@ class _Egress:
 
     async def _announce(self) -> None:
         """Wait until Squid takes connections, then say so, and have a bridge for every list there is."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_READY_WITHIN_S):
-                while True:
-                    with suppress(OSError):
-                        _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                        writer.close()
-                        break
-                    await asyncio.sleep(0.05)
-            self._set("")
-            for address in os.listdir("policy"):  # noqa: PTH208 - short, and of our own disk
-                if address.startswith("127."):
-                    with suppress(OSError):
-                        await self.open(address)
-            log.info("egress is open for %d DevBoxes", len(self._bridges))
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                break
+            await asyncio.sleep(0.05)
+        self._set("")
+        for address in os.listdir("policy"):  # noqa: PTH208 - short, and of our own disk
+            if address.startswith("127."):
+                with suppress(OSError):
+                    await self.open(address)
+        log.info("egress is open for %d DevBoxes", len(self._bridges))
 
     async def _follow_addresses(self, process: asyncio.subprocess.Process, socat: str, known: frozenset[str]) -> None:
         """Tell Squid when this machine got other addresses; let go of bridges whose list is gone."""

@@ -230,6 +230,9 @@ def test_each_process_has_a_file_of_its_own(tmp_path: Path) -> None:
         ("name: [a, b]\n", r"line 1, name: one line of text is wanted here"),
         ("name: yes\n", r"line 1, name: neither yes nor no is an answer here"),
         ("url: https://o.example\n", r"line 1, url: an address like wss://host/ws/worker is wanted here"),
+        ("url: wss://[o\n", r"line 1, url: an address like wss://host/ws/worker is wanted here"),
+        ("url: wss://o.example:99999/ws\n", r"line 1, url: an address like wss://host/ws/worker is wanted here"),
+        ("orchestrator: o.example\n", r"line 1, orchestrator: an address like https://orchestrator.example is wanted"),
         ("tenant: a b\n", r"line 1, tenant: 'a b' is no id: letters, digits"),
         ("security:\n  tenants: {a b: }\n", r"line 2, security.tenants: 'a b' is no id"),
         ("security:\n  tenants: {1: }\n", None),
@@ -362,3 +365,17 @@ def test_every_setting_has_an_example_here() -> None:
     assert {setting.key for setting in SETTINGS if setting.flags} == EXAMPLES.keys()
     assert BY_KEY["token"].flags == ()
     assert isinstance(for_process("gateway", {}, {}, etc=Path("/nonexistent")), Configuration)
+
+
+@pytest.mark.parametrize("variable", ["ORCHESTRATOR_WS_URL", "ORCHESTRATOR_URL", "PORTAL_URL"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(variable: str, tmp_path: Path) -> None:
+    """It would end in logs and in the list of settings."""
+    scheme = "wss" if variable == "ORCHESTRATOR_WS_URL" else "https"
+    for address in (
+        f"{scheme}://me:hunter22@o.example/ws",
+        f"{scheme}://hunter22@o.example",
+        f"{scheme}://:hunter22@/",
+    ):
+        with pytest.raises(ConfigurationError, match=variable) as refused:
+            for_worker({}, {variable: address}, Home(tmp_path), etc=tmp_path)
+        assert "hunter22" not in str(refused.value)
