@@ -66,7 +66,8 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
             children["gateway"].kill()
             await eventually(lambda: not link.connected)
             await eventually(lambda: link.connected)
-            assert worker.text().count("Connected and registered") == 2
+            # The worker says so once it has read the answer, which is after the console has sent it.
+            await eventually(lambda: worker.text().count("Connected and registered") == 2)
             assert console.worker_token not in worker.text()
     finally:
         remove_all(data)
