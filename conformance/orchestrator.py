@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from protos import wire
+from protos import messages, wire
 
 HOST = "127.0.0.1"
 TOKEN = "a-token-that-must-not-be-logged"  # noqa: S105 - one of tests, unless whoever runs them gives another
@@ -232,11 +232,11 @@ class Peer:
     def _look_at(self, data: str, message: Json) -> None:
         """Note what is not as the published models say."""
         try:
-            wire.parse_from_worker(data)
+            messages.parse_from_worker(data)
             kind = self._kinds.get(message.get("id", ""), "")
             if message["type"] == "response" and message["ok"] and kind in wire.ANSWERS:
                 wire.ANSWERS[kind].model_validate_json(json.dumps(message["payload"]))
-        except wire.BadMessage as error:
+        except messages.BadMessage as error:
             self.violations.append(f"{message.get('type')}: {error.refusal.message}")
         except ValidationError as error:
             first = error.errors(include_url=False)[0]

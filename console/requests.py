@@ -7,7 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from protos.errors import REFUSALS, Internal, Refusal, ResourceExhausted
-from protos.wire import Error, Progress, Response
+from protos.messages import Progress
+from protos.wire import Error, Response
 
 MAX_IN_FLIGHT = 1000
 

@@ -15,15 +15,8 @@ from console.tokens import bearer_is
 from console.workers import WorkerLink
 from protos import limits
 from protos.errors import Refusal
-from protos.wire import (
-    CLOSE_REPLACED,
-    SUBPROTOCOL_BINARY,
-    SUBPROTOCOLS,
-    BadMessage,
-    Message,
-    Register,
-    parse_from_worker,
-)
+from protos.messages import BadMessage, Message, parse_from_worker
+from protos.wire import CLOSE_REPLACED, SUBPROTOCOL_BINARY, SUBPROTOCOLS, Register
 
 _MAX_FRAME_BYTES = limits.MAX_MESSAGE_BYTES + 1024
 _MAX_WAITING_BYTES = 16 * 1024 * 1024

@@ -17,10 +17,10 @@ from console.requests import OnProgress, Request, Requests
 from console.sessions import Session, Sessions, Viewer
 from protos import frames, limits
 from protos.errors import DeadlineExceeded, Internal, InvalidArgument, Refusal, ResourceExhausted, Unavailable
+from protos.messages import BadMessage, Message, Progress, parse_from_worker, to_json
 from protos.wire import (
     CAPABILITY_ACK,
     COMMANDS,
-    BadMessage,
     Cancel,
     DevBoxEvent,
     DisplayClosed,
@@ -28,9 +28,7 @@ from protos.wire import (
     DisplayOpenAnswer,
     ErrorMessage,
     Heartbeat,
-    Message,
     Payload,
-    Progress,
     Register,
     Registered,
     Response,
@@ -39,8 +37,6 @@ from protos.wire import (
     TerminalInputAck,
     TerminalOpenAnswer,
     TerminalOutput,
-    parse_from_worker,
-    to_json,
 )
 
 REQUEST_TIMEOUT_S = 3600

@@ -33,7 +33,7 @@ from gateway.session import SessionMemory
 from gateway.terminals import Terminals
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
-from protos import wire
+from protos import messages, wire
 from protos.errors import Internal, Refusal
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class Gateway:
     async def drain(self) -> None:
         """Tell the orchestrator that nothing new is taken, where one is connected, and finish what is under way."""
         self._status.stopping = True
-        await self._uplink.tell(wire.to_json("worker.heartbeat", self._status.heartbeat()))
+        await self._uplink.tell(messages.to_json("worker.heartbeat", self._status.heartbeat()))
         await self.dispatch.wait_idle()
 
     async def forward_events(self) -> None:
@@ -288,7 +288,7 @@ class Gateway:
             async with asyncio.timeout(STATUS_TIMEOUT_S):  # the engine may hang
                 devboxes = await self._executor.list(pb.ListDevBoxesRequest())
         register = self._status.register(sessions, devboxes)
-        await connection.send(wire.to_json("worker.register", register))
+        await connection.send(messages.to_json("worker.register", register))
         log.info(
             "Connected and registered as %s (%s)",
             self._config.worker_id,
@@ -301,7 +301,7 @@ class Gateway:
             # without an executor nothing was open on this one.
             await connection.close(1000, "registering again: the executor is there now")
             return
-        await connection.send(wire.to_json("worker.heartbeat", payload))
+        await connection.send(messages.to_json("worker.heartbeat", payload))
         await connection.flush_marks()
 
     async def _read(self, connection: Connection, sessions: OpenSessions, answered: asyncio.Event) -> None:
@@ -319,7 +319,7 @@ class Gateway:
                 raise
             except Exception as error:  # noqa: BLE001 - a defect in one message ends that message and nothing else
                 report(log, f"A message of {len(message)} bytes", error)
-                await connection.send(wire.error_json(Internal("The gateway failed at a message of yours.")))
+                await connection.send(messages.error_json(Internal("The gateway failed at a message of yours.")))
                 continue
             if registered is not None:
                 if wire.CAPABILITY_ACK in registered.capabilities:

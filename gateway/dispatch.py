@@ -14,7 +14,7 @@ from gateway.metrics import OK, Metrics
 from gateway.open_sessions import OpenSessions
 from gateway.reporter import Handler
 from gateway.uplink import Uplink
-from protos import limits, wire
+from protos import limits, messages, wire
 from protos.errors import Internal, InvalidArgument, NotFound, Refusal, ResourceExhausted, Unavailable
 from protos.request_id import REQUEST_ID
 
@@ -65,8 +65,8 @@ class Dispatch:
     async def receive(self, text: str, connection: Connection, sessions: OpenSessions) -> wire.Registered | None:
         """Act on one text frame; returns what only the connection itself can act on."""
         try:
-            message = wire.parse_from_orchestrator(text)
-        except wire.BadMessage as bad:
+            message = messages.parse_from_orchestrator(text)
+        except messages.BadMessage as bad:
             log.debug("< bad message of %d characters: %s", len(text), bad.refusal.code)
             await _refuse(connection, bad.refusal, bad.request_id, bad.session_id)
             return None
@@ -80,7 +80,7 @@ class Dispatch:
             if session_handler is not None:
                 session_handler(sessions, payload)
                 if message.id is not None:
-                    await connection.send(wire.answer_json(message.id, None))
+                    await connection.send(messages.answer_json(message.id, None))
             else:
                 self._begin(message, sessions)
         except Refusal as refusal:
@@ -89,7 +89,7 @@ class Dispatch:
             REQUEST_ID.reset(request)
         return None
 
-    def _begin(self, message: wire.Message, sessions: OpenSessions) -> None:
+    def _begin(self, message: messages.Message, sessions: OpenSessions) -> None:
         payload = message.payload
         if isinstance(payload, wire.Cancel):
             if message.id is None:
@@ -123,7 +123,7 @@ class Dispatch:
         if not self._running:
             self._idle.set()
 
-    async def _run(self, message: wire.Message, handler: Handler) -> None:
+    async def _run(self, message: messages.Message, handler: Handler) -> None:
         tenant_id = getattr(message.payload, "tenant_id", None)
         reporter = _Reporter(self._uplink, message.id)
         begun, code = time.monotonic(), OK
@@ -132,7 +132,7 @@ class Dispatch:
                 payload = await handler(message.payload, message.id or "", reporter)
             if message.id is None:
                 return  # nobody waits for an answer
-            frame = wire.answer_json(message.id, payload)
+            frame = messages.answer_json(message.id, payload)
             if len(frame) > limits.MAX_MESSAGE_BYTES:
                 raise ResourceExhausted(  # noqa: TRY301 - answered below like every other refusal
                     f"The answer has {len(frame)} bytes, more than a message holds; ask for less at a time."
@@ -158,7 +158,7 @@ class Dispatch:
             if not here and not any(found):
                 raise NotFound(f"Nothing with id {request_id} is under way.")  # noqa: TRY301
         except Refusal as refusal:
-            await self._uplink.tell(wire.error_json(refusal))
+            await self._uplink.tell(messages.error_json(refusal))
         except Exception as error:  # noqa: BLE001 - as in _run
             report(log, "cancel", error)
 
@@ -186,12 +186,12 @@ class _Reporter:
 
     async def step(self, progress: wire.StepProgress) -> None:
         if self._request_id is not None:
-            await self._uplink.tell(wire.to_json("progress", progress, self._request_id))
+            await self._uplink.tell(messages.to_json("progress", progress, self._request_id))
 
     async def output(self, progress: wire.ExecProgress | wire.LogProgress, size: int) -> None:
         if self._request_id is None:
             return
-        frame = wire.to_json("progress", progress, self._request_id)
+        frame = messages.to_json("progress", progress, self._request_id)
         self._unread_bytes += size
         if self._unread_bytes < UNREAD_PROGRESS_BYTES:
             await self._uplink.tell(frame)
@@ -206,5 +206,5 @@ async def _refuse(connection: Connection, refusal: Refusal, request_id: str | No
 
 def _refusal(refusal: Refusal, request_id: str | None, session_id: str | None) -> bytes:
     if request_id is not None:
-        return wire.refusal_json(request_id, refusal)
-    return wire.error_json(refusal, session_id=session_id)
+        return messages.refusal_json(request_id, refusal)
+    return messages.error_json(refusal, session_id=session_id)

@@ -12,7 +12,7 @@ from gateway.metrics import Metrics
 from gateway.registry import Registry
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
-from protos import frames, wire
+from protos import frames, messages, wire
 from protos.errors import Cancelled, InvalidArgument, Refusal, ResourceExhausted, Unavailable
 from protos.frames import FrameKind
 
@@ -84,7 +84,7 @@ class DisplayBridge(Bridge[pb.AttachDisplayRequest, pb.AttachDisplayResponse]):
                 frame = frames.encode_header(FrameKind.DISPLAY, channel, offset) + data
                 await send(self, end, len(data), frame, text=False)
             else:
-                await send(self, end, len(data), wire.display_data_json(self.session_id, data), text=True)
+                await send(self, end, len(data), messages.display_data_json(self.session_id, data), text=True)
         raise self._failure or Unavailable("The executor let go of this display; open it again.")
 
     async def _failed(self, refusal: Refusal) -> None:
@@ -167,7 +167,7 @@ class Displays(Registry[DisplayBridge]):
         log.info("Display %s: opened", bridge.session_id)
         if bridge.request_id is not None:
             answer = wire.DisplayOpenAnswer(session_id=bridge.session_id, channel=bridge.channel or None)
-            await self._connection.send(wire.answer_json(bridge.request_id, answer))
+            await self._connection.send(messages.answer_json(bridge.request_id, answer))
             self._metrics.opened(bridge.request_id)
 
     async def failed(self, bridge: DisplayBridge, refusal: Refusal) -> None:
@@ -180,7 +180,7 @@ class Displays(Registry[DisplayBridge]):
         if was_open:
             await self._uplink.deliver(f"end of display {bridge.session_id}", _closed(bridge, refusal.message))
         elif bridge.request_id is not None:
-            await self._connection.send(wire.refusal_json(bridge.request_id, refusal))
+            await self._connection.send(messages.refusal_json(bridge.request_id, refusal))
             self._metrics.opened(bridge.request_id, refusal.code)
 
     def ended(self, bridge: DisplayBridge) -> None:
@@ -193,9 +193,9 @@ class Displays(Registry[DisplayBridge]):
         """Tell, on the next connection, of the viewers that ended with this one."""
         for session_id in self._lost:
             payload = wire.DisplayClosed(session_id=session_id, reason=CONNECTION_LOST)
-            await self._uplink.deliver(f"end of display {session_id}", wire.to_json("display.closed", payload))
+            await self._uplink.deliver(f"end of display {session_id}", messages.to_json("display.closed", payload))
         self._lost.clear()
 
 
 def _closed(bridge: DisplayBridge, reason: str) -> bytes:
-    return wire.to_json("display.closed", wire.DisplayClosed(session_id=bridge.session_id, reason=reason))
+    return messages.to_json("display.closed", wire.DisplayClosed(session_id=bridge.session_id, reason=reason))

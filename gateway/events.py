@@ -7,7 +7,7 @@ import logging
 from gateway.executor_client import ExecutorClient
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
-from protos import wire
+from protos import messages, wire
 from protos.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -49,4 +49,4 @@ async def _send(uplink: Uplink, event: pb.WatchEventsResponse) -> None:
             "host": event.host or None,
         }
     )
-    await uplink.deliver(f"event {name} of DevBox {event.devbox_id}", wire.to_json("DevBox.event", payload))
+    await uplink.deliver(f"event {name} of DevBox {event.devbox_id}", messages.to_json("DevBox.event", payload))

@@ -6,7 +6,7 @@ from gateway.connection import Connection
 from gateway.displays import DisplayBridge, Displays
 from gateway.streams import TerminalBridge
 from gateway.terminals import Terminals
-from protos import frames, wire
+from protos import frames, messages, wire
 from protos.errors import InvalidArgument, Refusal
 from protos.frames import FrameKind
 
@@ -36,4 +36,4 @@ class OpenSessions:
             bridge.input(frame.data, frame.offset)
         except Refusal as refusal:
             session_id = bridge.session_id if bridge is not None else None
-            await self.connection.send(wire.error_json(refusal, session_id=session_id, channel=channel))
+            await self.connection.send(messages.error_json(refusal, session_id=session_id, channel=channel))

@@ -9,7 +9,7 @@ from gateway.connection import Connection
 from gateway.executor_client import TerminalStream
 from gateway.session import KnownSession
 from protos import executor_pb2 as pb
-from protos import frames, wire
+from protos import frames, messages
 from protos.errors import (
     REFUSALS,
     ErrorCode,
@@ -174,7 +174,7 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
                 frame = frames.encode_header(FrameKind.TERMINAL, channel, offset) + data
                 await send(self, end, len(data), frame, text=False)
             else:
-                frame = wire.terminal_output_json(session_id, offset, data)
+                frame = messages.terminal_output_json(session_id, offset, data)
                 await send(self, end, len(data), frame, text=True)
             if known is not None:
                 known.sent = end

@@ -14,7 +14,7 @@ from gateway.shell import argv
 from gateway.streams import TerminalBridge
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
-from protos import wire
+from protos import messages, wire
 from protos.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Terminals(Registry[TerminalBridge]):
                 end_offset=opened.end_offset,
                 channel=bridge.channel or None,
             )
-            await self._connection.send(wire.answer_json(bridge.request_id, answer))
+            await self._connection.send(messages.answer_json(bridge.request_id, answer))
             self._metrics.opened(bridge.request_id)
         return True
 
@@ -150,14 +150,14 @@ class Terminals(Registry[TerminalBridge]):
         log.info("Session %s: %s: %s", bridge.session_id or "new", refusal.code, refusal.message)
         self.ended(bridge)  # before the message: whoever reads it may open the session again at once
         if bridge.known is None and bridge.request_id is not None:
-            await self._connection.send(wire.refusal_json(bridge.request_id, refusal))
+            await self._connection.send(messages.refusal_json(bridge.request_id, refusal))
             self._metrics.opened(bridge.request_id, refusal.code)
         else:
-            await self._connection.send(wire.error_json(refusal, session_id=bridge.session_id or None))
+            await self._connection.send(messages.error_json(refusal, session_id=bridge.session_id or None))
 
     async def refused(self, bridge: TerminalBridge, refusal: Refusal) -> None:
         """Tell what was refused."""
-        frame = wire.error_json(refusal, session_id=bridge.session_id, channel=bridge.channel or None)
+        frame = messages.error_json(refusal, session_id=bridge.session_id, channel=bridge.channel or None)
         await self._connection.send(frame)
 
     def input_taken(self, bridge: TerminalBridge, offset: int) -> None:
@@ -172,7 +172,7 @@ class Terminals(Registry[TerminalBridge]):
 
     async def _tell_exit(self, session_id: str, exit_code: int, offset: int) -> None:
         payload = wire.TerminalExit(session_id=session_id, exit_code=exit_code, offset=offset)
-        await self._uplink.deliver(f"exit of session {session_id}", wire.to_json("terminal.exit", payload))
+        await self._uplink.deliver(f"exit of session {session_id}", messages.to_json("terminal.exit", payload))
 
     # --- The connection's own tasks ---
 
@@ -185,7 +185,7 @@ class Terminals(Registry[TerminalBridge]):
             acks, self._input_acks = self._input_acks, {}
             for bridge, offset in acks.items():
                 payload = wire.TerminalInputAck(session_id=bridge.session_id, offset=offset)
-                await self._connection.send(wire.to_json("terminal.inputAck", payload))
+                await self._connection.send(messages.to_json("terminal.inputAck", payload))
 
     async def resume(self, *, by_itself: bool) -> None:
         """Forget the sessions that have ended; waits for the executor.

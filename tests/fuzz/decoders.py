@@ -27,7 +27,7 @@ from executor.image_reference import built_name, is_reference
 from executor.policy import writable_path
 from executor.rpc import checked
 from executor.scrollback import OffsetPruned, Scrollback
-from protos import frames, wire
+from protos import frames, messages, wire
 from protos.errors import InvalidArgument, Refusal
 
 MAX_CONTEXT_BYTES = 64 * 1024
@@ -85,7 +85,7 @@ def _message(kinds: dict[str, type[wire.Payload]]) -> SearchStrategy[bytes]:
 
 def _wire(parse: Callable[[bytes], object]) -> Callable[[bytes], None]:
     def decode(data: bytes) -> None:
-        with suppress(wire.BadMessage):
+        with suppress(messages.BadMessage):
             parse(data)
 
     return decode
@@ -231,8 +231,8 @@ def _context(data: bytes) -> None:
 
 
 DECODERS: dict[str, Decoder] = {
-    "orchestrator-text": Decoder(_message(wire.FROM_ORCHESTRATOR), _wire(wire.parse_from_orchestrator)),
-    "worker-text": Decoder(_message(wire.FROM_WORKER), _wire(wire.parse_from_worker)),
+    "orchestrator-text": Decoder(_message(wire.FROM_ORCHESTRATOR), _wire(messages.parse_from_orchestrator)),
+    "worker-text": Decoder(_message(wire.FROM_WORKER), _wire(messages.parse_from_worker)),
     "binary-frame": Decoder(st.binary(max_size=64), _refusing(frames.decode)),
     "grpc-request": Decoder(_REQUESTS, _request),
     "demultiplexer": Decoder(_PARTS, _demultiplex),

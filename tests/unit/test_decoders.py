@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from executor.context_tar import write_context
-from protos import frames, limits, wire
+from protos import frames, limits, messages
 from protos.errors import InvalidArgument, Refusal
 from tests.fuzz.decoders import DECODERS, MAX_CONTEXT_BYTES, tar
 
@@ -91,8 +91,8 @@ def test_a_large_or_deep_message_costs_little(name: str) -> None:
     """However it is made: at most 32 MiB for a message of one, and of a larger one nothing is read."""
     data = BOMBS[name]()
     tracemalloc.start()
-    with suppress(wire.BadMessage):
-        wire.parse_from_orchestrator(data)
+    with suppress(messages.BadMessage):
+        messages.parse_from_orchestrator(data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -46,6 +46,7 @@ PURE = {
     "protos/errors.py",
     "protos/frames.py",
     "protos/limits.py",
+    "protos/messages.py",
     "protos/wire.py",
 }
 NO_IO = {"asyncio", "socket", "subprocess", "threading", "time", "random", "os"}
@@ -89,7 +90,7 @@ def test_a_library_is_imported_only_at_its_border(file: str) -> None:
 def test_the_executor_and_the_command_line_do_not_know_the_wire(file: str) -> None:
     """The executor knows nothing of WebSockets."""
     if file.startswith(("executor/", "clustercode/")):
-        assert not any(name.startswith(("protos.wire", "websockets")) for name in _imports(file))
+        assert not any(name.startswith(("protos.wire", "protos.messages", "websockets")) for name in _imports(file))
 
 
 @pytest.mark.parametrize("file", sorted(PURE))

@@ -7,7 +7,7 @@ import pytest
 
 from gateway import answers
 from protos import executor_pb2 as pb
-from protos import limits, wire
+from protos import limits, messages, wire
 
 
 def test_every_profile_has_its_name() -> None:
@@ -29,7 +29,7 @@ def test_every_state_has_its_name(state: str) -> None:
 def test_absent_fields_stay_absent() -> None:
     """A DevBox that never started has neither start nor exit code on the wire."""
     box = answers.devbox(pb.DevBox(id="b", name="n", tenant_id="t", engine="docker"))
-    text = wire.answer_json("1", wire.DevBoxAnswer(devbox=box))
+    text = messages.answer_json("1", wire.DevBoxAnswer(devbox=box))
 
     assert b"startedAt" not in text
     assert b"exitCode" not in text
@@ -43,7 +43,7 @@ def test_an_exec_answer_fits_a_message_and_counts_what_is_cut(byte: bytes, *, as
     full = byte * (512 * 1024 // len(byte))
     answer = answers.exec_answer(pb.ExecResult(stdout=full, stderr=full, stdout_cut=10), as_base64=as_base64)
 
-    assert len(wire.answer_json("x" * 128, answer)) <= limits.MAX_MESSAGE_BYTES
+    assert len(messages.answer_json("x" * 128, answer)) <= limits.MAX_MESSAGE_BYTES
     assert answer.truncated is not False
     if as_base64:
         assert len(base64.b64decode(answer.stdout)) + answer.truncated.stdout == len(full) + 10
@@ -61,8 +61,8 @@ def test_small_output_is_whole() -> None:
 
 def test_progress_of_output_is_base64_once() -> None:
     """An orchestrator that decodes it gets the bytes of the command."""
-    frame = wire.to_json("progress", answers.exec_progress(pb.ExecChunk(stderr=True, data=b"\x00\xff")), "1")
-    progress = wire.parse_from_worker(frame)
+    frame = messages.to_json("progress", answers.exec_progress(pb.ExecChunk(stderr=True, data=b"\x00\xff")), "1")
+    progress = messages.parse_from_worker(frame)
 
-    assert isinstance(progress, wire.Progress)
+    assert isinstance(progress, messages.Progress)
     assert progress.payload == {"stream": "stderr", "data": base64.b64encode(b"\x00\xff").decode()}

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos import errors, limits, wire
+from protos import errors, limits, messages, wire
 
 
-def refused(text: str | bytes) -> wire.BadMessage:
-    with pytest.raises(wire.BadMessage) as error:
-        wire.parse_from_orchestrator(text)
+def refused(text: str | bytes) -> messages.BadMessage:
+    with pytest.raises(messages.BadMessage) as error:
+        messages.parse_from_orchestrator(text)
     return error.value
 
 
@@ -23,7 +23,7 @@ def message(kind: str, payload: object, **more: object) -> str:
 
 def test_a_command_is_read_with_unknown_fields_ignored() -> None:
     """Fields are camelCase; what a newer orchestrator adds does no harm."""
-    read = wire.parse_from_orchestrator(
+    read = messages.parse_from_orchestrator(
         message("terminal.open", {"tenantId": "t", "devboxId": "d", "cols": 80, "rows": 24, "new": 1}, id="7", x=[])
     )
 
@@ -67,14 +67,14 @@ def test_size_and_depth_are_bounded() -> None:
         deep = [deep]
     assert "deep" in refused(message("DevBox.list", {"tenantId": "t", "x": deep})).refusal.message
     wide = {"tenantId": "t", "x": [[] for _ in range(200)], "y": '[{"' * 50}
-    assert wire.parse_from_orchestrator(message("DevBox.list", wide)).type == "DevBox.list"
+    assert messages.parse_from_orchestrator(message("DevBox.list", wide)).type == "DevBox.list"
 
 
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300)))
 def test_garbage_is_a_bad_message_and_nothing_else(garbage: bytes | str) -> None:
     """Whatever the bytes: one kind of error."""
-    with contextlib.suppress(wire.BadMessage):
-        wire.parse_from_orchestrator(garbage)
+    with contextlib.suppress(messages.BadMessage):
+        messages.parse_from_orchestrator(garbage)
 
 
 _json = st.recursive(
@@ -92,8 +92,8 @@ _fields = st.sampled_from(["tenantId", "devboxId", "sessionId", "cols", "rows", 
 def test_any_json_is_read_or_explained(kind: str, payload: object, request_id: object) -> None:
     """Every message type, with anything in its fields."""
     try:
-        read = wire.parse_from_orchestrator(json.dumps({"type": kind, "id": request_id, "payload": payload}))
-    except wire.BadMessage as error:
+        read = messages.parse_from_orchestrator(json.dumps({"type": kind, "id": request_id, "payload": payload}))
+    except messages.BadMessage as error:
         says = error.refusal.message
     else:
         says = "."
@@ -103,10 +103,10 @@ def test_any_json_is_read_or_explained(kind: str, payload: object, request_id: o
 
 def test_the_hand_built_output_is_what_the_model_says() -> None:
     """The fast path and the published schema cannot drift apart."""
-    built = wire.terminal_output_json("s-1", 7, b"\x00\xff\n")
-    read = wire.parse_from_worker(built)
+    built = messages.terminal_output_json("s-1", 7, b"\x00\xff\n")
+    read = messages.parse_from_worker(built)
 
-    assert isinstance(read, wire.Message)
+    assert isinstance(read, messages.Message)
     assert isinstance(read.payload, wire.TerminalOutput)
     assert (read.payload.session_id, read.payload.offset, read.payload.data) == ("s-1", 7, b"\x00\xff\n")
     assert json.loads(built)["payload"]["data"] == base64.b64encode(b"\x00\xff\n").decode()
@@ -116,7 +116,7 @@ def test_the_hand_built_output_is_what_the_model_says() -> None:
 def test_every_error_code_crosses_the_wire(kind: errors.ErrorCode) -> None:
     """A refusal written is the refusal read, with its details."""
     refusal = errors.REFUSALS[kind]("Do this.", inputOffset=3)
-    read = wire.parse_from_worker(wire.refusal_json("1", refusal))
+    read = messages.parse_from_worker(messages.refusal_json("1", refusal))
 
     assert isinstance(read, wire.Response)
     assert read.error is not None
@@ -125,7 +125,7 @@ def test_every_error_code_crosses_the_wire(kind: errors.ErrorCode) -> None:
 
 def test_secrets_are_not_shown_in_a_payload_s_text() -> None:
     """A payload that ends up in a log by mistake keeps its secrets."""
-    read = wire.parse_from_orchestrator(
+    read = messages.parse_from_orchestrator(
         message("DevBox.create", {"tenantId": "t", "name": "n", "image": "i", "secretEnv": {"A": "hush"}}, id="1")
     )
 
