@@ -4,6 +4,7 @@ import asyncio
 import binascii
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,9 @@ from protos.wire import (
 
 REQUEST_TIMEOUT_S = 3600
 
+_EVENT_IDS = 1024
+"""Ids of a worker's last events that are remembered; more than it tells again at once."""
+
 log = logging.getLogger(__name__)
 
 
@@ -60,6 +64,7 @@ class WorkerLink:
         self.sessions = Sessions()
         self.displays = Displays()
         self.on_event: Callable[[WorkerLink, DevBoxEvent], None] = lambda _link, _event: None
+        self._event_ids: deque[str] = deque(maxlen=_EVENT_IDS)
         self._config = config
         self._on_change = on_change
         self._requests = Requests()
@@ -323,11 +328,18 @@ class WorkerLink:
                 self.heartbeat = payload
                 self._on_change(self)
             case DevBoxEvent():
-                self.on_event(self, payload)
+                self._happened(payload)
             case DisplayData() | DisplayClosed():
                 self._told_of_display(payload)
             case TerminalExit() | TerminalOutput() | TerminalInputAck():
                 self._told_of_terminal(payload)
+
+    def _happened(self, event: DevBoxEvent) -> None:
+        if event.event_id is not None:
+            if event.event_id in self._event_ids:
+                return  # sent again by a worker that could not know that it had arrived
+            self._event_ids.append(event.event_id)
+        self.on_event(self, event)
 
     def _told_of_display(self, payload: DisplayData | DisplayClosed) -> None:
         if isinstance(payload, DisplayData):

@@ -12,6 +12,7 @@
       audit/            0700, the audit log
       contexts/         0700, build contexts that are being sent or built from
       seen.json         0600, the DevBoxes as they were seen last: what happened while no executor ran is told by it
+      untold.json       0600, events that nobody has acknowledged: the next executor tells them
       secrets/          0600 files, one a DevBox: the environment that never reaches the engine's store
 """
 
@@ -29,7 +30,7 @@ from protos.errors import FailedPrecondition
 
 LOCK_FILE = "lock"
 DRAIN_FILE = "drain"
-_SEEN_FILE = "seen.json"
+Kept = Literal["seen", "untold"]
 _MAX_SOCKET_PATH_BYTES = 107
 _SECCOMP = Path(__file__).with_name("seccomp.json")
 
@@ -115,14 +116,14 @@ class DataDir:
             if path.name not in devbox_ids:
                 path.unlink(missing_ok=True)
 
-    def keep_seen(self, text: str) -> None:
-        """Write what DevBoxes were seen."""
-        _write(self.root / _SEEN_FILE, text)
+    def keep(self, what: Kept, text: str) -> None:
+        """Write what the next executor is to know, a list in JSON."""
+        _write(self.root / f"{what}.json", text)
 
-    def seen(self) -> str:
-        """Return what `keep_seen` wrote last; an empty list where nothing is kept."""
+    def kept(self, what: Kept) -> str:
+        """Return what `keep` wrote last; an empty list where nothing is kept."""
         try:
-            return (self.root / _SEEN_FILE).read_text(encoding="utf-8")
+            return (self.root / f"{what}.json").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return "[]"
 

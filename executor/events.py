@@ -27,38 +27,54 @@ _STREAM_AGAIN_S = 1.0
 _MAX_STREAM_AGAIN_S = 30.0
 _REMEMBER_S = 1.0
 _SIGHTINGS = TypeAdapter(list[Sighting])
+_EVENTS = TypeAdapter(list[Event])
 
 
-class Watcher:
-    """One who watches. Holds what was not taken yet, bounded: the oldest goes first."""
+class Untold:
+    """Events that nobody has acknowledged, in order and bounded: the oldest goes first. No I/O."""
 
     def __init__(self, most: int) -> None:
         self._events: deque[Event] = deque()
         self._most = most
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
+
+    def put(self, event: Event) -> None:
+        """Keep an event until it is acknowledged."""
+        self._events.append(event)
+        if len(self._events) > self._most:
+            dropped = self._events.popleft()
+            log.warning("nobody took the event %s of DevBox %s: dropped", dropped.kind, dropped.devbox_id)
+
+    def acknowledge(self, event_id: str) -> None:
+        """Forget the event of this id and all before it; if it is not here, it was dropped or forgotten: nothing."""
+        if any(event.event_id == event_id for event in self._events):
+            while self._events.popleft().event_id != event_id:
+                pass
+
+
+class Watcher:
+    """One who watches. Holds what it was not handed yet; begins with what nobody has acknowledged."""
+
+    def __init__(self, untold: Iterable[Event], most: int) -> None:
+        self._events = deque(untold, maxlen=most)
         self._changed = asyncio.Event()
         self.closed = False
 
     def put(self, event: Event) -> None:
         """Tell of an event; never waits."""
         self._events.append(event)
-        if len(self._events) > self._most:
-            dropped = self._events.popleft()
-            log.warning("nobody took the event %s of DevBox %s: dropped", dropped.kind, dropped.devbox_id)
         self._changed.set()
 
     async def next(self) -> Event | None:
-        """Return the oldest event, None at the executor's end. It stays the oldest until it is `taken`."""
+        """Return the oldest event, None at the executor's end."""
         while not self._events:
             if self.closed:
                 return None
             self._changed.clear()
             await self._changed.wait()
-        return self._events[0]
-
-    def taken(self, event: Event) -> None:
-        """Take note that the event of `next` was handed over."""
-        if self._events and self._events[0] is event:  # or it was dropped meanwhile
-            self._events.popleft()
+        return self._events.popleft()
 
     def close(self) -> None:
         """Tell of no more."""
@@ -67,7 +83,7 @@ class Watcher:
 
 
 class Events:
-    """Finds what happens by itself, and tells all watchers. While there is none, the next one gets what came."""
+    """Finds what happens by itself, and tells all watchers. The next one gets what nobody has acknowledged."""
 
     def __init__(self, engine: Engine, devboxes: DevBoxes, data_dir: DataDir, limits: EventLimits) -> None:
         self._engine = engine
@@ -76,15 +92,20 @@ class Events:
         self._watchlist = devboxes.watchlist
         self._limits = limits
         self._watchers: list[Watcher] = []
-        self._missed = Watcher(limits.kept)
+        self._untold = Untold(limits.kept)
         self._closed = False
         self._keeping = threading.Lock()
         devboxes.egress.tell = lambda event: self._tell([event])
 
     async def run(self) -> None:
-        """Look until cancelled; begins with what happened since an executor looked last."""
+        """Look until cancelled; begins with what the last executor did not get told, and what happened since."""
         try:
-            self._watchlist.restore(_SIGHTINGS.validate_json(self._data_dir.seen()))
+            for event in _EVENTS.validate_json(self._data_dir.kept("untold")):
+                self._pass_on(event)
+        except ValidationError:
+            log.warning("what events were not told yet cannot be read: they are lost")
+        try:
+            self._watchlist.restore(_SIGHTINGS.validate_json(self._data_dir.kept("seen")))
         except ValidationError:
             log.warning("what DevBoxes were seen last cannot be read: what happened to them meanwhile is not told")
         async with asyncio.TaskGroup() as group:
@@ -94,8 +115,8 @@ class Events:
 
     @contextmanager
     def watching(self) -> Iterator[Watcher]:
-        """Watch while the block runs; begins with what came while nobody watched."""
-        watcher, self._missed = self._missed, Watcher(self._limits.kept)
+        """Watch while the block runs; begins with what nobody has acknowledged."""
+        watcher = Watcher(self._untold, self._limits.kept)
         if self._closed:
             watcher.close()
         self._watchers.append(watcher)
@@ -103,8 +124,10 @@ class Events:
             yield watcher
         finally:
             self._watchers.remove(watcher)
-            if not self._watchers:
-                self._missed = watcher  # with what it did not take
+
+    def acknowledge(self, event_id: str) -> None:
+        """Take note that an event and all before it arrived: nobody is told of them again."""
+        self._untold.acknowledge(event_id)
 
     def close(self) -> None:
         """Let the watchers go: the executor stops."""
@@ -157,22 +180,23 @@ class Events:
             await asyncio.sleep(pause_s)
 
     async def _remember(self) -> None:
-        """Keep what is seen for the next executor. It is a hint like the rest: what it lost is merely not told."""
-        kept: list[Sighting] = []
+        """Keep what is seen and untold for the next executor. A hint like the rest: what it lost is merely not told."""
+        kept: tuple[list[Sighting], list[Event]] = ([], [])
         try:
             while True:
-                seen = self._watchlist.sightings()
-                if seen != kept:
-                    await asyncio.to_thread(self._keep, seen)
-                    kept = seen
+                now = self._watchlist.sightings(), list(self._untold)
+                if now != kept:
+                    await asyncio.to_thread(self._keep, *now)
+                    kept = now
                 await asyncio.sleep(_REMEMBER_S)
         finally:  # or what the worker did itself in the last second would be an event for the next executor
-            self._keep(self._watchlist.sightings())
+            self._keep(self._watchlist.sightings(), list(self._untold))
 
-    def _keep(self, seen: list[Sighting]) -> None:
+    def _keep(self, seen: list[Sighting], untold: list[Event]) -> None:
         with self._keeping:  # one that was given up goes on in its thread; the last word is the newest
             try:
-                self._data_dir.keep_seen(_SIGHTINGS.dump_json(seen).decode())
+                self._data_dir.keep("untold", _EVENTS.dump_json(untold).decode())
+                self._data_dir.keep("seen", _SIGHTINGS.dump_json(seen).decode())
             except OSError as error:
                 log.warning("what DevBoxes are there cannot be kept: %s", error.strerror)
 
@@ -183,5 +207,9 @@ class Events:
     def tell(self, event: Event) -> None:
         """Tell those who watch of something that others found."""
         log.info("DevBox %s: %s: %s", event.devbox_id, event.kind, event.detail)
-        for watcher in self._watchers or [self._missed]:
+        self._pass_on(event)
+
+    def _pass_on(self, event: Event) -> None:
+        self._untold.put(event)
+        for watcher in self._watchers:
             watcher.put(event)

@@ -11,7 +11,7 @@ from executor.audit import Audit, Who
 
 _SUBJECTS = ("session_id", "devbox_id", "upload_id", "name", "image", "request_id")
 """Fields that say what an RPC is about, the first that is filled in counts."""
-_READS = ("Get", "List", "Check", "Show", "Capture", "Watch", "Report")
+_READS = ("Get", "List", "Check", "Show", "Capture", "Watch", "Acknowledge", "Report")
 """How the names of RPCs begin that change nothing and are asked again and again: only their refusals are written."""
 
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]]

@@ -16,11 +16,11 @@ _KINDS: dict[Kind, pb.DevBoxEventKind] = {
 
 
 class EventRpcs(Rpcs):
-    """Watch events."""
+    """Watch events, acknowledge them."""
 
     async def WatchEvents(  # noqa: N802
         self,
-        request: pb.WatchEventsRequest,  # noqa: ARG002 - it asks nothing
+        request: pb.WatchEventsRequest,
         context: Context,
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Tell what happens to the DevBoxes of all tenants served."""
@@ -36,5 +36,15 @@ class EventRpcs(Rpcs):
                         kind=_KINDS[event.kind],
                         detail=event.detail,
                         host=event.host,
+                        event_id=event.event_id,
                     )
-                    watcher.taken(event)  # not before: while it is written the gateway may go
+                    if not request.acknowledges:
+                        self.parts.events.acknowledge(event.event_id)
+
+    async def AcknowledgeEvents(  # noqa: N802
+        self, request: pb.AcknowledgeEventsRequest, context: Context
+    ) -> pb.AcknowledgeEventsResponse:
+        """Forget what arrived."""
+        async with refusing(context):
+            self.parts.events.acknowledge(request.event_id)
+            return pb.AcknowledgeEventsResponse()

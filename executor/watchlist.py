@@ -4,9 +4,10 @@ Two look and report here, the engine's events and the reconcile; both compare wi
 told the other does not tell again. What the worker does itself is noted before and after, so that it is no event.
 """
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["died", "oom", "removed", "over-quota", "egress-denied"]
@@ -37,6 +38,8 @@ class Event:
     detail: str
     host: str = ""
     """Of "egress-denied": what it wanted to reach."""
+    event_id: str = field(default_factory=lambda: secrets.token_hex(8), compare=False)
+    """Its own, however often it is told."""
 
 
 class Watchlist:

@@ -11,7 +11,7 @@ from functools import partial
 
 from websockets.exceptions import ConnectionClosed
 
-from gateway import events, heartbeat, liveness, metrics_server
+from gateway import heartbeat, liveness, metrics_server
 from gateway.backoff import Backoff, Ending
 from gateway.clock import Clock, LoopClock
 from gateway.commands import Commands
@@ -21,6 +21,7 @@ from gateway.credentials import Token
 from gateway.dispatch import Dispatch
 from gateway.displays import Displays
 from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, Replaced, TokenRefused
+from gateway.events import Events
 from gateway.executor_client import STATUS_TIMEOUT_S, ExecutorClient
 from gateway.faults import report
 from gateway.in_flight import InFlight
@@ -92,7 +93,6 @@ async def _run(config: GatewayConfig, clock: Clock, ready: Callable[[], None]) -
                 if config.metrics is not None:
                     metrics.enable(gateway.figures)
                 serving = tasks.create_task(gateway.stay_connected(ready), name="connection")
-                tasks.create_task(gateway.forward_events(), name="events")
                 tasks.create_task(gateway.tell_of_itself(), name="self report")
                 with _signals() as (stop, stop_now):
                     await stop.wait()
@@ -199,10 +199,6 @@ class Gateway:
         await self._uplink.tell(messages.to_json("worker.heartbeat", self._status.heartbeat()))
         await self.dispatch.wait_idle()
 
-    async def forward_events(self) -> None:
-        """Send what happens to DevBoxes by itself, on this connection or the next. Never returns."""
-        await events.forward(self._executor, self._uplink)
-
     async def tell_of_itself(self) -> None:
         """Tell the executor how the connection is. Never returns."""
         await self._self_report.tell(self._executor)
@@ -255,6 +251,7 @@ class Gateway:
                     window_bytes=self._config.window_bytes,
                 )
                 sessions = OpenSessions(connection, terminals, displays)
+                events = Events(self._executor, connection)
                 await self._register(connection)
                 registered_at = self._clock.now()
                 self._connections += 1
@@ -263,6 +260,8 @@ class Gateway:
                 beat = partial(self._beat, connection, registered_engines=self._status.engines)
                 answered = asyncio.Event()
                 tasks.create_task(heartbeat.beat(self._status, beat), name="heartbeat")
+                tasks.create_task(events.forward(), name="events")
+                tasks.create_task(events.acknowledge(), name="event acknowledgements")
                 tasks.create_task(terminals.acknowledge_input(), name="input acknowledgements")
                 tasks.create_task(liveness.keep_alive(connection), name="keep alive")
                 tasks.create_task(liveness.probe_after_sleep(connection), name="sleep check")

@@ -235,12 +235,17 @@ class ExecutorClient:
     async def events(self) -> AsyncGenerator[pb.WatchEventsResponse, None]:
         """Watch what happens to DevBoxes by themselves; ends with the executor."""
         with self._call():
-            call = self._stub.WatchEvents(pb.WatchEventsRequest())
+            call = self._stub.WatchEvents(pb.WatchEventsRequest(acknowledges=True))
             try:
                 async for response in call:
                     yield response
             finally:
                 call.cancel()
+
+    async def acknowledge_events(self, event_id: str) -> None:
+        """Say that an event and all before it arrived."""
+        with self._call():
+            await self._stub.AcknowledgeEvents(pb.AcknowledgeEventsRequest(event_id=event_id), timeout=LIST_TIMEOUT_S)
 
     async def cancel(self, request: pb.CancelWorkRequest) -> bool:
         """Stop work in flight; return whether there was any."""

@@ -927,22 +927,36 @@ class DisplayEnded(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("acknowledges",)
+    ACKNOWLEDGES_FIELD_NUMBER: _ClassVar[int]
+    acknowledges: bool
+    def __init__(self, acknowledges: _Optional[bool] = ...) -> None: ...
 
 class WatchEventsResponse(_message.Message):
-    __slots__ = ("devbox_id", "tenant_id", "kind", "detail", "host")
+    __slots__ = ("devbox_id", "tenant_id", "kind", "detail", "host", "event_id")
     DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     devbox_id: str
     tenant_id: str
     kind: DevBoxEventKind
     detail: str
     host: str
-    def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ..., host: _Optional[str] = ...) -> None: ...
+    event_id: str
+    def __init__(self, devbox_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., kind: _Optional[_Union[DevBoxEventKind, str]] = ..., detail: _Optional[str] = ..., host: _Optional[str] = ..., event_id: _Optional[str] = ...) -> None: ...
+
+class AcknowledgeEventsRequest(_message.Message):
+    __slots__ = ("event_id",)
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    def __init__(self, event_id: _Optional[str] = ...) -> None: ...
+
+class AcknowledgeEventsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ReportGatewayRequest(_message.Message):
     __slots__ = ("state", "since", "orchestrator", "worker_id", "last_error", "last_error_at", "answers_waiting", "answers_waiting_bytes")

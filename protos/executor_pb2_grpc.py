@@ -146,6 +146,11 @@ class ExecutorServiceStub:
                 request_serializer=protos_dot_executor__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.AcknowledgeEvents = channel.unary_unary(
+                '/clustercode.executor.v1.ExecutorService/AcknowledgeEvents',
+                request_serializer=protos_dot_executor__pb2.AcknowledgeEventsRequest.SerializeToString,
+                response_deserializer=protos_dot_executor__pb2.AcknowledgeEventsResponse.FromString,
+                _registered_method=True)
         self.AttachTerminal = channel.stream_stream(
                 '/clustercode.executor.v1.ExecutorService/AttachTerminal',
                 request_serializer=protos_dot_executor__pb2.AttachTerminalRequest.SerializeToString,
@@ -312,7 +317,15 @@ class ExecutorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded.
+        """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeEvents(self, request, context):
+        """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
+        that is not known is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -445,6 +458,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=protos_dot_executor__pb2.WatchEventsRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'AcknowledgeEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeEvents,
+                    request_deserializer=protos_dot_executor__pb2.AcknowledgeEventsRequest.FromString,
+                    response_serializer=protos_dot_executor__pb2.AcknowledgeEventsResponse.SerializeToString,
             ),
             'AttachTerminal': grpc.stream_stream_rpc_method_handler(
                     servicer.AttachTerminal,
@@ -1053,6 +1071,33 @@ class ExecutorService:
             '/clustercode.executor.v1.ExecutorService/WatchEvents',
             protos_dot_executor__pb2.WatchEventsRequest.SerializeToString,
             protos_dot_executor__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clustercode.executor.v1.ExecutorService/AcknowledgeEvents',
+            protos_dot_executor__pb2.AcknowledgeEventsRequest.SerializeToString,
+            protos_dot_executor__pb2.AcknowledgeEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

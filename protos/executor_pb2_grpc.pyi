@@ -86,7 +86,11 @@ class ExecutorServiceStub:
     ends with the stream.
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]
-    """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded."""
+    """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded."""
+    AcknowledgeEvents: _grpc.UnaryUnaryMultiCallable[_executor_pb2.AcknowledgeEventsRequest, _executor_pb2.AcknowledgeEventsResponse]
+    """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
+    that is not known is no error.
+    """
     AttachTerminal: _grpc.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -146,7 +150,11 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     ends with the stream.
     """
     WatchEvents: _aio.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded."""
+    """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded."""
+    AcknowledgeEvents: _aio.UnaryUnaryMultiCallable[_executor_pb2.AcknowledgeEventsRequest, _executor_pb2.AcknowledgeEventsResponse]  # type: ignore[assignment]
+    """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
+    that is not known is no error.
+    """
     AttachTerminal: _aio.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]  # type: ignore[assignment]
     """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
     A stream that merely ends detaches the session, which lives on; `close` ends the session.
@@ -335,7 +343,17 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.WatchEventsResponse], _abc.AsyncIterator[_executor_pb2.WatchEventsResponse]]:
-        """Tells what happens to DevBoxes by itself, from now on; what came while nobody watched comes first, bounded."""
+        """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded."""
+
+    @_abc_1.abstractmethod
+    def AcknowledgeEvents(
+        self,
+        request: _executor_pb2.AcknowledgeEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.AcknowledgeEventsResponse, _abc.Awaitable[_executor_pb2.AcknowledgeEventsResponse]]:
+        """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
+        that is not known is no error.
+        """
 
     @_abc_1.abstractmethod
     def AttachTerminal(

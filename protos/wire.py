@@ -446,6 +446,8 @@ class DevBoxEvent(DevBoxPayload):
     detail: Text | None = None
     host: Text | None = None
     """Of ``egress-denied``: what it wanted to reach."""
+    event_id: Id | None = None
+    """The event's own: one that is sent again, after a cut or a restart of the worker, has the same."""
 
 
 class Background(Payload):

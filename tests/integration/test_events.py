@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import grpc
+import pytest
 
 from console.app import Console
 from console.workers import WorkerLink
@@ -15,6 +16,7 @@ from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
 from protos.wire import DevBoxEvent
 from tests.integration.conftest import Podman, Worker, answers, create, eventually, running_worker
+from tests.integration.link_proxy import link_proxy
 
 
 class Heard:
@@ -161,6 +163,69 @@ async def test_events_wait_for_the_gateway_and_for_the_orchestrator(worker: Work
     await eventually(lambda: answers(link), 60)
     await removed_outside(heard, podman, await create(link, "another"))
     assert heard.nothing_more
+
+
+@pytest.mark.parametrize("where", ["in a gateway that hangs", "on a dead link"])
+async def test_an_event_that_a_dead_gateway_had_is_told_by_the_next(
+    podman: Podman, console: Console, directory: Path, where: str
+) -> None:
+    """Written to a gateway that is killed before it, or its link, did anything with it: it arrives, once."""
+    async with (
+        link_proxy(console.port) as proxy,
+        running_worker(podman, console, directory, url=proxy.worker_url) as worker,
+    ):
+        link = await worker.link()
+        heard = Heard(link)
+        box = await create(link)
+        if where == "on a dead link":
+            proxy.stall()
+        else:
+            assert worker.gateway.running is not None
+            worker.gateway.running.send_signal(signal.SIGSTOP)
+        async with grpc.aio.insecure_channel(f"unix:{worker.data / 'rpc' / 'executor.sock'}") as channel:
+            beside = ExecutorServiceStub(channel).WatchEvents(pb.WatchEventsRequest(acknowledges=True))
+            await beside.wait_for_connection()
+            podman.run("kill", f"clustercode-{box}")
+            async with asyncio.timeout(30):
+                assert (await beside.read()).devbox_id == box  # so it was written to the gateway too
+            beside.cancel()
+        await worker.gateway.kill()
+        proxy.cut()
+        proxy.flow()
+        await link.wait_disconnected()
+        await worker.gateway.start()
+        await link.wait_connected(30)
+
+        assert await heard.next() == (box, "died")
+        await removed_outside(heard, podman, await create(link, "another"))
+        assert heard.nothing_more
+
+
+async def test_an_event_waits_for_the_orchestrator_through_restarts_of_both(
+    podman: Podman, console: Console, directory: Path
+) -> None:
+    """While there is no connection nothing is acknowledged, so the next executor tells it to the next gateway, once."""
+    async with (
+        link_proxy(console.port) as proxy,
+        running_worker(podman, console, directory, url=proxy.worker_url) as worker,
+    ):
+        link = await worker.link()
+        heard = Heard(link)
+        box = await create(link)
+        proxy.refuse()
+        await link.wait_disconnected()
+        podman.run("kill", f"clustercode-{box}")
+        await died(worker, box)
+        for process in (worker.gateway, worker.executor):
+            await process.stop()
+        proxy.accept()
+        for process in (worker.executor, worker.gateway):
+            await process.start()
+        await link.wait_connected(60)
+
+        assert await heard.next() == (box, "died")
+        await removed_outside(heard, podman, await create(link, "another"))
+        assert heard.nothing_more
 
 
 async def died(worker: Worker, box: str) -> None:

@@ -316,3 +316,15 @@ async def test_workers_that_are_gone_make_room(workers: Workers) -> None:
     connect(workers.admit("one-more"))
     with pytest.raises(Refusal):
         workers.admit("too-many")
+
+
+async def test_an_event_that_is_sent_again_is_told_once(link: WorkerLink) -> None:
+    """By its id; workers that send none have every event told."""
+    told: list[str] = []
+    link.on_event = lambda _, event: told.append(f"{event.event_id} {event.devbox_id}")
+    for event_id, box in (("1", "a"), ("2", "b"), ("1", "a"), (None, "c"), (None, "c")):
+        connect(link)
+        payload = {"tenantId": "local", "devboxId": box, "event": "died", "eventId": event_id}
+        link.receive(json.dumps({"type": "DevBox.event", "payload": payload}))
+
+    assert told == ["1 a", "2 b", "None c", "None c"]

@@ -1,39 +1,41 @@
-"""A watcher's events: bounded, in order, and gone only once they were handed over."""
+"""What nobody has acknowledged: bounded, in order, and the first that the next watcher is told."""
 
-from executor.events import Watcher
+from executor.events import Untold, Watcher
 from executor.watchlist import Event
 
 
-def event(box: str) -> Event:
-    return Event(box, "tenant", "died", "it ended")
+def events(*boxes: str) -> list[Event]:
+    return [Event(box, "tenant", "died", "it ended") for box in boxes]
 
 
-async def test_an_event_that_was_not_handed_over_is_the_next_again() -> None:
-    """Whoever took it may have gone while it was written."""
-    watcher = Watcher(10)
-    for box in ("one", "two"):
-        watcher.put(event(box))
-
-    first = await watcher.next()
-    assert await watcher.next() is first
-    assert first is not None
-    watcher.taken(first)
-
-    second = await watcher.next()
-    assert second is not None
-    assert (first.devbox_id, second.devbox_id) == ("one", "two")
+def kept(most: int, *some: Event) -> Untold:
+    untold = Untold(most)
+    for event in some:
+        untold.put(event)
+    return untold
 
 
-async def test_an_event_that_was_dropped_meanwhile_takes_no_other_with_it() -> None:
-    """The oldest goes first, also while it is written."""
-    watcher = Watcher(1)
-    watcher.put(event("one"))
-    first = await watcher.next()
-    assert first is not None
+async def test_what_was_handed_over_and_not_acknowledged_is_told_to_the_next() -> None:
+    """Whoever took it may be gone; what was acknowledged is not told again, nor what came before it."""
+    one, two, three = events("one", "two", "three")
+    untold = kept(10, one, two, three)
+    first = Watcher(untold, 10)
+    assert [await first.next() for _ in range(3)] == [one, two, three]
 
-    watcher.put(event("two"))
-    watcher.taken(first)
+    untold.acknowledge(two.event_id)
 
-    left = await watcher.next()
-    assert left is not None
-    assert left.devbox_id == "two"
+    second = Watcher(untold, 10)
+    assert await second.next() is three
+    second.close()
+    assert await second.next() is None
+
+
+def test_an_acknowledgement_of_what_is_not_there_takes_nothing_with_it() -> None:
+    """It was dropped for want of room, or is another executor's."""
+    one, two = events("one", "two")
+    untold = kept(1, one, two)
+
+    for event_id in (one.event_id, "another", ""):
+        untold.acknowledge(event_id)
+
+    assert list(untold) == [two]
