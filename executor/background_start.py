@@ -91,6 +91,8 @@ async def launch(engine: Engine, container: str, asked: Launch) -> Launched:
         return Launched.THERE
     if code == _CLOSED:
         return Launched.CLOSED
+    if code == -1:
+        raise Unavailable("The engine lost the command: it may run. Send it again with the same id to find out.")
     raise _refusal(code, bytes(answer.stderr).decode(errors="replace"))
 
 

@@ -314,6 +314,7 @@ class Checkout:
                 self._env,
                 on_chunk if shows_progress else None,
                 self._prefix,
+                insist=True,
             )
         except DeadlineExceeded:
             raise DeadlineExceeded(

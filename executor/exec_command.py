@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from executor.engine import Engine
 from executor.exec_stream import READ_BYTES, Demultiplexer, ExecStream
-from executor.processes import MARKER_VARIABLE, exit_code, kill_marked, new_marker
+from executor.processes import MARKER_VARIABLE, exit_code, kill_lost, kill_marked, new_marker
 from executor.requests import ExecDevBox
 from executor.scrollback import Scrollback
 from protos.errors import DeadlineExceeded, Refusal, Unavailable
@@ -100,10 +100,14 @@ async def run_command(
     env: dict[str, str],
     on_chunk: OnChunk | None,
     prefix: tuple[str, ...] = (),
+    *,
+    insist: bool = False,
 ) -> ExecResult:
     """Run a command to its end; ``prefix`` is what gives it its DevBox's secrets (`executor.secret_env`).
 
     Raises `DeadlineExceeded` after ``timeout_ms``, and lets a cancellation through, each after its processes are gone.
+    Raises `Unavailable` where the engine lost it, after it was killed; ``insist``: for as long as `kill_lost` tries,
+    since it does not end by itself.
     """
     marker = new_marker("exec")
     started = time.monotonic()
@@ -112,7 +116,12 @@ async def run_command(
         workdir=request.workdir,
     )  # fmt: skip
     receiver = _Receiver()
-    stream = await engine.start_exec(exec_id, receiver, tty=False)
+    try:
+        stream = await engine.start_exec(exec_id, receiver, tty=False)
+    except (Unavailable, asyncio.CancelledError) as error:  # it may have started nevertheless
+        is_away = isinstance(error, Unavailable)
+        await _kill_lost(engine, container, marker, request.user, insist=insist and is_away)
+        raise
     kept = {kind: HeadAndTail(request.max_output_bytes) for kind in (Demultiplexer.STDOUT, Demultiplexer.STDERR)}
     try:
         async with asyncio.timeout(request.timeout_ms / 1000):
@@ -137,9 +146,8 @@ async def run_command(
     finally:
         stream.close()
     if code == -1:
-        # Its stream ended and it may run on. Where the engine is still away, it runs until its DevBox stops.
-        with suppress(Refusal):
-            await kill_marked(engine, container, marker, scope="tree", user=request.user)
+        # Its stream ended and it may run on.
+        await _kill_lost(engine, container, marker, request.user, insist=insist)
         raise Unavailable("The engine lost the command: it may have run, and how it ended is not known.")
     out, err = kept[Demultiplexer.STDOUT], kept[Demultiplexer.STDERR]
     return ExecResult(
@@ -157,3 +165,11 @@ async def _kill(engine: Engine, container: str, exec_id: str, marker: str, user:
     await kill_marked(engine, container, marker, scope="tree", user=user)
     if await exit_code(engine, exec_id, timeout_s=2.0) == -1:
         raise Unavailable("The command hides from being killed: stop the DevBox.")
+
+
+async def _kill_lost(engine: Engine, container: str, marker: str, user: str, *, insist: bool) -> None:
+    if insist:
+        await kill_lost(engine, container, marker, scope="tree", user=user)
+        return
+    with suppress(Refusal):
+        await kill_marked(engine, container, marker, scope="tree", user=user)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from executor.engine import Engine
 from executor.exec_stream import READ_BYTES
-from protos.errors import Refusal, Unavailable
+from protos.errors import NotFound, Refusal, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ Kind = Literal["exec", "terminal", "display", "viewer"]
 Scope = Literal["tree", "session"]
 
 KILL_TIMEOUT_S = 15.0
+_LOST_S = 60.0
+_LOST_PAUSE_S = 1.0
 
 # scope "tree": all that carry the marker, and all of the sessions these are in: a command that took too long.
 # scope "session": the leaders' sessions only, as when a terminal's window is closed: what made itself a session of
@@ -93,11 +95,42 @@ async def kill_marked(
             code = await _run(engine, container, ["/bin/sh", "-c", _SCRIPT, "sh", *arguments], user)
     except TimeoutError:
         raise Unavailable("Processes in the DevBox could not be killed in time: stop the DevBox.") from None
+    if code == -1:
+        raise Unavailable("The engine lost what kills processes in the DevBox: they may still run.")
     if code != 0:
         raise Unavailable(
             f"Processes in the DevBox could not be killed (exit code {code}): stop the DevBox. "
             "An image without /bin/sh has no way to kill a command."
         )
+
+
+async def kill_lost(engine: Engine, container: str, marker: str, *, scope: Scope, user: str = "") -> None:
+    """Kill what an exec left whose stream the engine lost, again and again until it is gone: the engine may be away.
+
+    Gives up after a minute, which is logged.
+    """
+    try:
+        async with asyncio.timeout(_LOST_S):
+            while not await _is_gone(engine, container, marker, scope, user):
+                await asyncio.sleep(_LOST_PAUSE_S)
+    except TimeoutError:
+        log.warning("%s: the engine lost a command, and it may still run", container)
+
+
+async def _is_gone(engine: Engine, container: str, marker: str, scope: Scope, user: str) -> bool:
+    """Try once to kill; says whether there is nothing left to kill."""
+    try:
+        await kill_marked(engine, container, marker, scope=scope, user=user)
+    except Refusal as refusal:
+        log.debug("%s: %s", container, refusal.message)
+    else:
+        return True
+    try:
+        return str((await engine.inspect(container))["State"]["Status"]) not in ("running", "paused", "stopping")
+    except NotFound:
+        return True
+    except Refusal:
+        return False
 
 
 _LEFTOVERS: tuple[tuple[Kind, Scope], ...] = (("exec", "tree"), ("terminal", "session"), ("viewer", "tree"))

@@ -155,7 +155,7 @@ class DevBoxRpcs(Rpcs):
                 box = await self.parts.devboxes.get_running(asked.tenant, asked.devbox_id)
                 prefix = await self.parts.secret_env.prefix(box, asked.env)
                 listener = on_chunk if asked.stream else None
-                result = await run_command(self.parts.engine, box.container, asked, {}, listener, prefix)
+                result = await run_command(self.parts.engine, box.container, asked, {}, listener, prefix, insist=True)
                 work.weight_bytes = len(result.stdout) + len(result.stderr)
                 return result
 

@@ -20,19 +20,17 @@ from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.ledger import Ledger, Work
 from executor.policy import check_tenant
-from executor.processes import MARKER_VARIABLE, exit_code, kill_marked, new_marker
+from executor.processes import MARKER_VARIABLE, exit_code, kill_lost, kill_marked, new_marker
 from executor.requests import OpenTerminal
 from executor.secret_env import SecretEnv
 from executor.terminal import Terminal, Viewer
-from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted, Unavailable
+from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted
 
 log = logging.getLogger(__name__)
 
 _SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash -l; exec sh -l")
 _ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
 _END_TIMEOUT_S = 5.0
-_LOST_TRIES = 30
-_LOST_PAUSE_S = 2.0
 _RESIZE_PACE_S = 0.1
 
 
@@ -79,6 +77,7 @@ class Sessions:
         self._check_quota = check_quota
         self._sessions: dict[str, Session] = {}
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._stopping = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -137,6 +136,7 @@ class Sessions:
 
     def close_all(self) -> None:
         """End all sessions: the executor's own end takes their streams away."""
+        self._stopping.set()
         for session in self._sessions.values():
             session.terminal.detach("The worker is shutting down.")
             session.end_wanted.set()
@@ -279,22 +279,16 @@ class Sessions:
             log.warning("session %s keeps its size: %s", session.terminal.session_id, refusal.message)
 
     async def _kill_lost(self, session: Session) -> None:
-        """End the processes of a session whose stream the engine lost, once the engine is back; not at our own end."""
-        for _ in range(_LOST_TRIES):
-            try:
-                async with asyncio.timeout(_LOST_PAUSE_S):
-                    await session.end_wanted.wait()
-                return
-            except TimeoutError:
-                pass
-            try:
-                await kill_marked(self._engine, session.container, session.marker, scope="session", user=session.user)
-            except Unavailable:
-                continue
-            except Refusal as refusal:  # the DevBox is stopped or gone, and with it what ran there
-                log.debug("session %s: %s", session.terminal.session_id, refusal.message)
-            return
-        log.warning("session %s: what it left in its DevBox may still run", session.terminal.session_id)
+        """End the processes of a session whose stream the engine lost; not at our own end, the next one will."""
+        killing = kill_lost(self._engine, session.container, session.marker, scope="session", user=session.user)
+        async with asyncio.TaskGroup() as group:
+            either = [
+                group.create_task(killing, name="session-kill"),
+                group.create_task(self._stopping.wait(), name="session-stopping"),
+            ]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for task in either:
+                task.cancel()
 
     async def _kill(self, session: Session) -> None:
         """End the session's processes; what cannot be killed is logged and dies with its DevBox."""

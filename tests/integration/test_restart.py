@@ -82,7 +82,8 @@ async def test_what_is_absent_is_said_and_waited_for(console: Console, directory
     """Without executor, without engine, or with one that hangs, a worker stays connected, answers UNAVAILABLE with the
     reason, says it in its heartbeat, and recovers by itself.
 
-    Workers side by side, for each takes two real heartbeats; with engines of their own.
+    A command that the engine lost is killed before it is answered. Workers side by side, for each takes two real
+    heartbeats; with engines of their own.
     """
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for what in (absent_executor, absent_engine, stuck_engine):
@@ -112,13 +113,17 @@ async def absent_engine(worker: Worker, podman: Podman) -> None:
     link = await worker.link()
     box = await create(link)
     terminal = await Terminal(link, box, command="exec sleep 831").open()
-    await eventually(lambda: _runs(worker, "sleep 831"))
-    podman.stop()
-    with pytest.raises(Unavailable, match="engine"):
-        await link.request("DevBox.exec", {"devboxId": box, "command": "true"})
-    assert "engine" in await heartbeat_says(link, "engine-unavailable")
-    podman.start()
-    await heartbeat_says(link, "connected")
+    async with asyncio.TaskGroup() as group:
+        lost = group.create_task(_refused(link, {"devboxId": box, "command": "echo began; sleep 832"}))
+        await eventually(lambda: _runs(worker, "sleep 831") and _runs(worker, "sleep 832"))
+        podman.stop()
+        with pytest.raises(Unavailable, match="engine"):
+            await link.request("DevBox.exec", {"devboxId": box, "command": "true"})
+        assert "engine" in await heartbeat_says(link, "engine-unavailable")
+        podman.start()
+        await heartbeat_says(link, "connected")
+    assert "lost the command" in lost.result()
+    assert not _runs(worker, "sleep 832"), "it runs on though it was answered"
 
     assert (await link.request("DevBox.exec", {"devboxId": box, "command": "echo on"}))["stdout"] == "on\n"
     assert await terminal.wait_exit() == -1, "the engine took the terminal's stream along"

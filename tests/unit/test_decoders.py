@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -58,7 +59,10 @@ def test_a_decoder_only_refuses_what_coverage_leads_to(name: str, tmp_path: Path
     )  # fmt: skip
 
     assert run.returncode == 0, run.stderr[-4000:]
-    assert "stat::number_of_executed_units" in run.stderr
+    executed = re.search(r"stat::number_of_executed_units: +([0-9]+)", run.stderr)
+    assert executed, run.stderr[-4000:]
+    assert int(executed[1]) > 0
+    print(f"{name}: {executed[1]} executions")
 
 
 def test_binary_frames_of_every_length() -> None:
