@@ -8,7 +8,7 @@
       own/ID            names that DevBox was given itself, besides its profile's and tenant's; the executor alone
       hosts/ID          its /etc/hosts, without the machine's; the executor alone
       resolv.conf       its /etc/resolv.conf: empty, so that look-ups fail at once
-      run/              the egress process's own: control.sock, acl.sock, squid.conf
+      run/              the egress process's own: control.sock, acl.sock, squid.conf, squid.name
 """
 
 import os

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pwd
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -97,6 +98,20 @@ def _own_addresses() -> frozenset[str]:
         for address in addresses
         if address.family in (socket.AF_INET, socket.AF_INET6)
     )
+
+
+def _service_name() -> str:
+    """Return the name of our Squid's shared memory, all of which lies in one place of the machine.
+
+    No other Squid has it, nobody can guess it and be first, and after a crash it is the same, so nothing piles up.
+    """
+    path = Path("run/squid.name")
+    with suppress(FileNotFoundError):
+        if name := path.read_text():
+            return name
+    name = f"clustercode{secrets.token_hex(8)}"
+    path.write_text(name)
+    return name
 
 
 class _Egress:
@@ -222,7 +237,7 @@ class _Egress:
         refusals, writing = await log_pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *dies_with_us(), squid, "-N", "-d1", "-f", "run/squid.conf",
+                *dies_with_us(), squid, "-N", "-n", _service_name(), "-d1", "-f", "run/squid.conf",
                 stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.canary import podman_places
+
 ROOT = Path(__file__).parents[2]
 IMAGES = ("localhost/clustercode-test:latest", "localhost/devbox:latest", "localhost/devbox-display:latest")
 USER = f"cc-engine-{secrets.token_hex(3)}"
@@ -54,6 +56,13 @@ class Engine:
         directory.parent.chmod(0o755)
         if self.user is not None:
             shutil.chown(directory, self.user, self.user)
+
+    def places(self) -> list[str]:
+        """Where it keeps what it knows."""
+        if self.command[0] == "podman":
+            return podman_places(self.run)
+        home = self.socket.with_suffix("")
+        return [f"{home}/data/{name}" for name in ("containers", "volumes", "network")] + [f"{home}/exec"]
 
     def clear(self, install: str) -> None:
         """Remove what an installation has here."""

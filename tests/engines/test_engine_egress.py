@@ -65,12 +65,12 @@ async def link(site: Site) -> AsyncIterator[WorkerLink]:
 
 @pytest.mark.parametrize("profile", ["standard", "strict"])
 async def test_a_devbox_reaches_what_its_list_names_and_nothing_else(
-    site: Site, link: WorkerLink, profile: str
+    site: Site, link: WorkerLink, engine: Engine, profile: str
 ) -> None:
     """More than 60 probes with live controls."""
-    await reaches_its_list_alone(site, link, profile)
+    await reaches_its_list_alone(site, link, profile, engine.places())
 
 
 async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: WorkerLink, engine: Engine) -> None:
     """Each part in turn, a restart, and nothing left."""
-    await survives_kills(site, link, engine.run)
+    await survives_kills(site, link, engine.run, engine.places())

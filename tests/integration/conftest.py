@@ -24,6 +24,7 @@ from console.app import Console, serve
 from console.config import ConsoleConfig
 from console.workers import WorkerLink
 from protos.errors import Unavailable
+from tests.integration.canary import CANARY, podman_places
 
 IMAGE = "localhost/clustercode-test:latest"
 """BusyBox only: boxes of it start in a tenth of a second."""
@@ -31,8 +32,6 @@ DEVBOX_IMAGE = "localhost/devbox:latest"
 """The image people use: bash, git, tmux, Python."""
 TENANT = "local"
 OTHER_TENANT = "other"
-CANARY = "canary-value-9c41d0e7"
-"""A secret of many DevBoxes here: wherever else it turns up, a secret of somebody's would have."""
 PROGRAM = (sys.executable, "-m", "clustercode")
 
 
@@ -143,6 +142,10 @@ class Podman:
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def places(self) -> list[str]:
+        """Where it keeps what it knows."""
+        return podman_places(self.run)
 
     @staticmethod
     def run(*arguments: str) -> str:

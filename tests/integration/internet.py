@@ -52,7 +52,7 @@ NAMES = {
     "local6.allowed.test": "fe80::1",
 }
 """What the name server knows; below rebind.allowed.test it answers now with an allowed address, now with loopback."""
-CANARY = "canary-"
+CANARY = "canary-at-"
 
 
 @dataclass

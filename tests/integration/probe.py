@@ -4,6 +4,7 @@ A probe is ``[how, host, port, more]``; its answer what came back, or ``!`` and 
 """
 
 import json
+import os
 import socket
 import ssl
 import sys
@@ -67,9 +68,9 @@ def probe(how: str, host: str, port: int, more: str = "") -> str:  # noqa: PLR09
             address = shown if port == 80 else f"{shown}:{port}"
             connection.sendall(f"GET http://{address}/probe HTTP/1.0\r\nHost: {more or address}\r\n\r\n".encode())
             return read(connection)
-    if how == "raw":  # more: the very request
+    if how == "raw":  # more: the very request, for {secret} with the secret of the DevBox
         with socket.create_connection(PROXY, TIMEOUT_S) as connection:
-            connection.sendall(more.encode())
+            connection.sendall(more.replace("{secret}", os.environ.get("CANARY", "")).encode())
             return read(connection)
     if how == "tcp":
         with socket.create_connection((host, port), TIMEOUT_S) as connection:

@@ -13,7 +13,8 @@ import grpc
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
-from tests.integration.conftest import CANARY, IMAGE, TENANT, Process, eventually, remove_all, started
+from tests.integration.canary import SECRET_ENV, Watch, files_with_it
+from tests.integration.conftest import IMAGE, TENANT, Process, eventually, remove_all, started
 
 # An executor under a whole configuration, whatever the command line has options for.
 _LAUNCH = """
@@ -37,7 +38,7 @@ class Seam:
     async def create(self, name: str, *, tenant: str = TENANT, image: str = IMAGE, **more: object) -> pb.DevBox:
         """Create a DevBox."""
         if more.get("profile") != pb.PROFILE_OFFLINE:
-            more.setdefault("secret_env", {"CANARY": CANARY})
+            more.setdefault("secret_env", SECRET_ENV)
         request = pb.CreateDevBoxRequest(tenant_id=tenant, name=name, image=image, **more)
         last = pb.CreateDevBoxResponse()
         async for answer in self.stub.CreateDevBox(request):
@@ -80,6 +81,9 @@ class Engine(Protocol):
 
     socket: Path
 
+    def places(self) -> list[str]:
+        """Return where it keeps what it knows."""
+
 
 @asynccontextmanager
 async def seam(
@@ -106,7 +110,11 @@ async def seam(
             await eventually(whole.rpc_socket.exists)
             async with grpc.aio.insecure_channel(f"unix:{whole.rpc_socket}") as channel:
                 yield Seam(process, data, ExecutorServiceStub(channel))
-        held = [path for path in data.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+            watch = Watch()
+            watch.look()
+            assert watch.found == set()
+        held = {Path(path) for path in files_with_it([directory, *engine.places()])}
         assert {path.parent for path in held} <= {data / "secrets"}, held
+        assert {path.stat().st_mode & 0o777 for path in held} <= {0o600}
     finally:
         clear(data)

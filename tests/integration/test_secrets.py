@@ -1,10 +1,5 @@
 """A secret is in its own DevBox and in one file of the executor; after the DevBox is removed, nowhere at all."""
 
-import asyncio
-import json
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,60 +8,13 @@ from console.app import Console
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
 from protos.errors import Refusal
-from tests.integration.conftest import CANARY, DEVBOX_IMAGE, Podman, Worker, create, running_worker
+from tests.integration.canary import CANARY, files_with_it, watching
+from tests.integration.conftest import DEVBOX_IMAGE, Podman, create, running_worker
 
 AWKWARD = 'it\'s $HOME `id` \\ "quoted"\nsecond line '
 ECHOED = "echoed-value-77"
 """Another secret: one that its owner gives to the engine in place of a user's name, which the engine repeats."""
 SHOW = 'printf %s "$CANARY|$AWKWARD|$GIVEN"'
-
-
-class Watch:
-    """Looks at the arguments and the environment of every process outside the DevBoxes, again and again."""
-
-    def __init__(self) -> None:
-        self.found: set[str] = set()
-        self.looks = 0
-
-    def look(self) -> None:
-        self.looks += 1
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                arguments = (process / "cmdline").read_bytes()
-                in_box = b"/libpod-" in (process / "cgroup").read_bytes()
-                environment = b"" if in_box else (process / "environ").read_bytes()
-                if CANARY.encode() in arguments + environment:
-                    self.found.add(f"{process.name} {arguments[:200]!r}")
-
-
-@asynccontextmanager
-async def watching() -> AsyncIterator[Watch]:
-    watch = Watch()
-
-    async def run() -> None:
-        while True:
-            watch.look()
-            await asyncio.sleep(0.005)
-
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(run(), name="watch")
-        yield watch
-        task.cancel()
-
-
-def hits(podman: Podman, worker: Worker) -> set[str]:
-    """Files with the canary: the engine's store but for layers of images, and all of the worker's."""
-    store = json.loads(podman.run("info", "--format", "json"))["store"]
-    places = [
-        f"{store['graphRoot']}/libpod", f"{store['graphRoot']}/overlay-containers", f"{store['graphRoot']}/volumes",
-        store["runRoot"], podman.directory, worker.directory, "/run/libpod",
-    ]  # fmt: skip
-    found = subprocess.run(
-        ["grep", "-rlF", CANARY, *(place for place in places if Path(place).exists())],
-        check=False, capture_output=True, text=True, timeout=120,
-    ).stdout.splitlines()  # fmt: skip
-    # The memory of a running DevBox: it is where the box's own programs look.
-    return {path for path in found if "/userdata/shm/" not in path}
 
 
 async def use(link: WorkerLink, box: str) -> list[str]:
@@ -103,6 +51,7 @@ async def test_a_canary_is_found_nowhere(podman: Podman, console: Console, direc
     """Not in an argument, a log, an answer, the audit, the engine's store; in all that the box's owner starts there."""
     async with running_worker(podman, console, directory, executor_args=("--log-level", "DEBUG")) as worker:
         link = await worker.link()
+        places = [*podman.places(), podman.directory, worker.directory]
         secrets = {"CANARY": CANARY, "AWKWARD": AWKWARD, "GIVEN": "weaker", "ECHOED": ECHOED}
         async with watching() as watch:
             box = await create(link, image=DEVBOX_IMAGE, secretEnv=secrets)
@@ -111,10 +60,10 @@ async def test_a_canary_is_found_nowhere(podman: Podman, console: Console, direc
             await link.request("DevBox.start", {"devboxId": box})
             ran = await link.request("DevBox.exec", {"devboxId": box, "command": "echo ${#CANARY}"})
         kept = worker.data / "secrets" / box
-        while_there, inspected = hits(podman, worker), podman.run("inspect", f"clustercode-{box}")
+        while_there, inspected = files_with_it(places), podman.run("inspect", f"clustercode-{box}")
         mode = kept.stat().st_mode & 0o777
         await link.request("DevBox.remove", {"devboxId": box, "force": True})
-        afterwards = hits(podman, worker)
+        afterwards = files_with_it(places)
 
         assert ran["stdout"] == f"{len(CANARY)}\n"
         assert watch.found == set()
