@@ -143,6 +143,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
                 limits=config.builds,
                 floor=config.security_floor,
                 egress=egress,
+                seccomp=data_dir.seccomp_option("podman"),
                 accepted_missing_limits=config.accepted_missing_limits,
             )
             looking = {"events": events.run(), "disk": disk.run(), "housekeeping": _keep_house(builds, engine_service)}

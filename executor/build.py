@@ -49,7 +49,10 @@ OnEvent = Callable[[BuildEvent], Awaitable[None]]
 
 
 class Builds:
-    """All builds of this worker. ``tasks`` outlives every build: what a build leaves is removed in there."""
+    """All builds of this worker. ``tasks`` outlives every build: what a build leaves is removed in there.
+
+    ``seccomp`` is the path of the profile that closes the sockets which leave a build without a network.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Builds:
         limits: BuildLimits,
         floor: Profile,
         egress: Egress,
+        seccomp: str,
         accepted_missing_limits: frozenset[Limit] = frozenset(),
     ) -> None:
         self._engine = engine
@@ -74,6 +78,7 @@ class Builds:
         self._limits = limits
         self._has_network = floor is Profile.OPEN
         self._egress = egress if floor is Profile.STANDARD else None
+        self._seccomp = seccomp
         self._accepted_missing_limits = accepted_missing_limits
         self._queue = BuildQueue(limits.max_waiting)
 
@@ -174,6 +179,8 @@ class Builds:
             has_network=self._has_network,
             memory_bytes=self._limits.memory_bytes if bounded else None,
             cpus=self._limits.cpus if bounded else None,
+            # Docker takes none for a build, and a build with the machine's network has all of that.
+            seccomp="" if self._has_network or self._engine.kind == "docker" else self._seccomp,
         )
 
     async def _check_room(self, storage: Path) -> None:

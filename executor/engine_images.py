@@ -42,6 +42,8 @@ class BuildOptions:
     """What the image is called; empty: it has its id alone."""
     build_args: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    seccomp: str = ""
+    """Path of the profile that its steps run under; empty: the engine's own."""
 
 
 class EngineImages:
@@ -110,6 +112,8 @@ class EngineImages:
             params |= {"memory": options.memory_bytes, "memswap": options.memory_bytes}
         if options.cpus is not None:
             params |= {"cpuperiod": 100_000, "cpuquota": int(options.cpus * 100_000)}
+        if options.seccomp:
+            params["securityopt"] = json.dumps([f"seccomp={options.seccomp}"])
         if options.name:
             params["t"] = options.name
         if holder_pid is None:

@@ -12,7 +12,14 @@ from console.workers import WorkerLink
 from tests.engines.conftest import Engine, interpreter
 from tests.integration.conftest import TENANT, Process, Worker, eventually, gateway_process, started
 from tests.integration.internet import Internet
-from tests.integration.test_egress import Site, egress_process, reaches_its_list_alone, survives_kills, world
+from tests.integration.test_egress import (
+    Site,
+    builds_reach,
+    egress_process,
+    reaches_its_list_alone,
+    survives_kills,
+    world,
+)
 
 __all__ = ["world"]  # a fixture
 
@@ -74,3 +81,8 @@ async def test_a_devbox_reaches_what_its_list_names_and_nothing_else(
 async def test_what_is_killed_comes_back_and_nothing_leaks(site: Site, link: WorkerLink, engine: Engine) -> None:
     """Each part in turn, a restart, and nothing left."""
     await survives_kills(site, link, engine.run, engine.places())
+
+
+async def test_a_build_reaches_the_built_in_names_or_nothing(site: Site, link: WorkerLink, engine: Engine) -> None:
+    """On Podman by the way of a standard DevBox; Docker cannot put a build there, so it has no network."""
+    await builds_reach(site, link, engine.run, routed=engine.command[0] == "podman")

@@ -517,36 +517,52 @@ async def test_what_the_owner_removes_takes_its_way_out_along(site: Site, link: 
 
 async def test_a_build_reaches_the_built_in_names_alone(site: Site, link: WorkerLink, podman: Podman) -> None:
     """By the same way as a standard DevBox, with nothing said in the Containerfile, and nothing left of it after."""
-    steps = (
-        "wget -q -O - http://deb.debian.org/probe",
-        "wget -q -O - http://evil.test/probe 2>&1 || true",
-        f"http_proxy= wget -q -T 2 -O - http://{ALLOWED}/probe 2>&1 || true",
-        "nslookup deb.debian.org 2>&1 || true",
-        "ls /sys/class/net",
-    )
-    said: list[str] = []
-    asked = len(site.internet.seen("dns"))
-    containerfile = f"FROM {IMAGE}\nUSER root\n" + "".join(f"RUN {step}\n" for step in steps)
     try:
-        await link.request(
-            "image.build",
-            {"name": "cc-egress-built", "containerfile": containerfile, "noCache": True},
-            on_progress=lambda step: said.append(step.get("log", "")),
-        )
-        text = "".join(said)
-        assert f"{CANARY}allowed" in text
-        assert text.count(CANARY) == 1
-        assert "403" in text
-        assert "eth0" not in text
-        assert "evil.test" not in site.internet.seen("dns")[asked:]
-        assert Podman.run("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
-        assert [*(site.worker.data / "egress/policy").iterdir()] == []
-        environment = podman.run("inspect", "-f", "{{.Config.Env}}", "localhost/cc-egress-built:latest")
-        assert "3128" not in environment
+        await builds_reach(site, link, podman.run, routed=True)
     finally:
         label = f"label=io.clustercode.builder={(site.worker.data / 'install').read_text().strip()}"
         while images := podman.run("images", "-aq", "--no-trunc", "--filter", label).split():
             podman.run("rmi", "-f", *set(images))
+
+
+async def builds_reach(site: Site, link: WorkerLink, engine: Callable[..., str], *, routed: bool) -> None:
+    """The built-in names and no other, or, where the engine cannot route a build, nothing at all.
+
+    ``engine`` runs its command line.
+    """
+    steps = (
+        "curl -sS -m 10 http://deb.debian.org/probe 2>&1 || true",
+        "curl -sS -m 10 http://evil.test/probe 2>&1 || true",
+        f"curl -sS -m 5 --noproxy '*' http://{ALLOWED}/probe 2>&1 || true",
+        f"curl -sS -m 5 --noproxy '*' http://{WORKER}/probe 2>&1 || true",
+        "getent hosts deb.debian.org || true",
+        "echo interfaces: $(ls /sys/class/net).",
+        "python3 -c 'import socket; socket.socket(socket.AF_VSOCK)' 2>&1 || true",
+    )
+    said: list[str] = []
+    asked, seen = len(site.internet.seen("dns")), len(site.internet.seen("http"))
+    containerfile = f"FROM {DEVBOX_IMAGE}\nUSER root\n" + "".join(f"RUN {step}\n" for step in steps)
+    await link.request(
+        "image.build",
+        {"name": "cc-egress-built", "containerfile": containerfile, "noCache": True},
+        on_progress=lambda step: said.append(step.get("log", "")),
+        timeout_s=120,
+    )
+    text = "".join(said)
+
+    assert text.count(CANARY) == routed
+    assert (f"{CANARY}allowed" in text, "Access Denied" in text) == (routed, routed)
+    assert [line.split()[:2] for line in site.internet.seen("http")[seen:]] == [["allowed", "deb.debian.org"]] * routed
+    assert "interfaces: lo." in text
+    assert text.count("curl: (7)") == (2 if routed else 4), "what cannot connect"
+    assert not routed or "Function not implemented" in text, (
+        "the sockets that need no network are closed to a build too"
+    )
+    assert "evil.test" not in site.internet.seen("dns")[asked:]
+    assert routed or site.internet.seen("dns")[asked:] == []
+    assert engine("ps", "-aq", "--filter", "label=io.clustercode.beside").split() == []
+    assert [*(site.worker.data / "egress/policy").iterdir()] == []
+    assert "3128" not in engine("inspect", "-f", "{{.Config.Env}}", "localhost/cc-egress-built:latest")
 
 
 async def test_egress_runs_under_a_user_of_its_own(site: Site, link: WorkerLink) -> None:
