@@ -72,8 +72,11 @@ class Engine:
             self.run("rm", "-f", *with_dependents, *boxes)
         if volumes := self.run("volume", "ls", "-q", "--filter", label).split():
             self.run("volume", "rm", *volumes)
+        deadline = time.monotonic() + 120
         while images := self.run("images", "-aq", "--filter", f"label=io.clustercode.builder={install}").split():
-            self.run("rmi", "-f", *set(images))
+            with suppress(subprocess.CalledProcessError):  # Docker removes no image before those that are built on it
+                self.run("rmi", "-f", *set(images))
+            assert time.monotonic() < deadline, f"images of {install} stay: {images}"
             time.sleep(0.1)
 
     def run(self, *arguments: str, stdin: int | None = None) -> str:

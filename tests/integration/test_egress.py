@@ -536,7 +536,7 @@ async def builds_reach(site: Site, link: WorkerLink, engine: Callable[..., str],
         f"curl -sS -m 5 --noproxy '*' http://{ALLOWED}/probe 2>&1 || true",
         f"curl -sS -m 5 --noproxy '*' http://{WORKER}/probe 2>&1 || true",
         "getent hosts deb.debian.org || true",
-        "echo interfaces: $(ls /sys/class/net).",
+        "echo interfaces: $(tail -n +3 /proc/net/dev | cut -d: -f1).",  # not /sys, which a rootless build shares
         "python3 -c 'import socket; socket.socket(socket.AF_VSOCK)' 2>&1 || true",
     )
     said: list[str] = []
