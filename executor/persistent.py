@@ -2,6 +2,9 @@
 
 Each has a tmux server of its own, named for it, on that user's socket in the box. tmux is set up not to be noticed: no
 status line, no keys of its own, no mouse, and output that scrolls into the viewer's own scrollback.
+
+tmux keeps the last 50,000 lines, and shows whoever attaches the screen alone. So those that have left the screen are
+written out before: what the program wrote while nobody looked, or no executor ran, is not missing.
 """
 
 from executor.devbox import DevBox
@@ -14,18 +17,27 @@ _TIMEOUT_MS = 15_000
 
 # A failing `set` would end tmux's list of commands: -q, for options that this tmux does not know.
 _SCRIPT = r"""
-name=$1 last=$2 terminal=screen-256color
-shift 2
+name=$1 last=$2 empty_screen=$3 terminal=screen-256color
+shift 3
 for d in /usr/share/terminfo /lib/terminfo /etc/terminfo; do
   [ -e "$d/t/tmux-256color" ] && terminal=tmux-256color
 done
 if tmux -L "$name" has-session -t main 2>/dev/null; then
+  count='#{history_size}'
+  tmux -u -L "$name" display-message -p -t main "$count" \; capture-pane -peJ -t main -S - -E -1 | {
+    read -r before
+    [ "$before" = 0 ] || cat
+    now=$(tmux -L "$name" display-message -p -t main "$count")
+    # It writes right now: what leaves the screen before tmux follows would be missing, so the screen comes twice.
+    [ "$now" = "$before" ] || tmux -u -L "$name" capture-pane -peJ -t main -S "$((now > before ? before - now : 0))"
+  }
+  printf '\033[0m%s' "$empty_screen"
   exec tmux -u -L "$name" new-session -A -D -s main -- /bin/sh -c "$last" sh "$@"
 fi
 exec tmux -u -L "$name" -f /dev/null start-server \; \
   set -gq status off \; set -gq mouse off \; set -gq prefix None \; set -gq prefix2 None \; \
   unbind-key -a \; unbind-key -a -T root \; set -sq escape-time 0 \; set -gq history-limit 50000 \; \
-  set -gq default-terminal "$terminal" \; set -sq terminal-overrides '*:Tc:smcup@:rmcup@' \; \
+  set -gq default-terminal "$terminal" \; set -sq terminal-overrides '*:Tc:smcup@:rmcup@:indn@' \; \
   set -gq focus-events on \; set -gq allow-passthrough on \; set -sq set-clipboard on \; \
   set -gq set-titles on \; set -gq set-titles-string '#T' \; \
   new-session -A -D -s main -- /bin/sh -c "$last" sh "$@"
@@ -36,11 +48,14 @@ exec tmux -u -L "$name" -f /dev/null start-server \; \
 _LAST = '"$@"; code=$?; tmux display-message -p . >/dev/null 2>&1; sleep 0.2; exit "$code"'
 
 
-def command(name: str, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command that opens the shell of this name, or attaches to it, taking it from another terminal."""
+def command(name: str, argv: tuple[str, ...], rows: int) -> tuple[str, ...]:
+    """Return the command that opens the shell of this name, or attaches to it, taking it from another terminal.
+
+    ``rows`` is the new terminal's height.
+    """
     # tmux reads a semicolon at an argument's end as the end of its own command.
     words = (f"{word[:-1]}\\;" if word.endswith(";") else word for word in argv)
-    return ("/bin/sh", "-c", _SCRIPT, "sh", _server(name), _LAST, *words)
+    return ("/bin/sh", "-c", _SCRIPT, "sh", _server(name), _LAST, "\n" * (rows - 1), *words)
 
 
 async def check(engine: Engine, box: DevBox, request: OpenTerminal) -> None:

@@ -204,7 +204,7 @@ class Sessions:
         try:
             if request.persistent:
                 await persistent.check(self._engine, box, request)
-                argv = persistent.command(request.persistent, argv)
+                argv = persistent.command(request.persistent, argv, request.rows)
             session.exec_id = await self._engine.create_exec(
                 box.container,
                 (*await self._secret_env.prefix(box, request.env), *argv),

@@ -8,7 +8,7 @@ import pytest
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
 from protos.errors import FailedPrecondition, InvalidArgument
-from tests.integration.conftest import DEVBOX_IMAGE, Worker, answers, create, eventually
+from tests.integration.conftest import DEVBOX_IMAGE, Podman, Worker, answers, create, eventually
 
 
 async def tmux(link: WorkerLink, box: str) -> str:
@@ -42,6 +42,57 @@ async def test_a_persistent_shell_outlives_the_executor(worker: Worker) -> None:
             await asyncio.sleep(0.1)
     shells = await link.request("DevBox.exec", {"devboxId": box, "command": "pgrep -c bash || true"})
     assert shells["stdout"].strip() == "0"
+
+
+async def test_what_a_persistent_shell_wrote_meanwhile_is_there(worker: Worker, podman: Podman) -> None:
+    """Lines that left the screen, also while no executor ran, come before the screen: in order, each once."""
+    link = await worker.link()
+    box = await create(link, image=DEVBOX_IMAGE)
+    write = "for i in $(seq {} {}); do printf '\\033[1mline-%d\\033[m-\\n' $i; done"
+    script = f"{write.format(1, 30)}; until [ -e go ]; do sleep 0.05; done; {write.format(31, 3000)}; exec cat"
+    first = await Terminal(link, box, persistent="main", command=script, workdir="/workspace").open()
+    await first.read_until(b"line-30")
+
+    second = await Terminal(link, box, persistent="main").open()
+    history, screen = parted(await second.read_until(b"line-30"))
+    assert numbers(history) == [*range(1, 8)]
+    assert list(dict.fromkeys(numbers(screen))) == [*range(8, 31)]
+    assert (
+        history.partition(b"line-7")[2].count(b"\n") == 1 + 23
+    )  # all of it leaves the screen, and no blank line with it
+
+    await worker.executor.kill()
+    podman.run("exec", f"clustercode-{box}", "touch", "/workspace/go")
+    shown = ("exec", f"clustercode-{box}", "tmux", "-L", "clustercode-main", "capture-pane", "-pt", "main")
+    await eventually(lambda: "line-3000" in podman.run(*shown))
+    await worker.executor.start()
+    await eventually(lambda: answers(link), 60)
+    third = await Terminal(link, box, persistent="main").open()
+    history, screen = parted(await third.read_until(b"line-3000"))
+    assert numbers(history) == [*range(1, 2978)]
+    assert list(dict.fromkeys(numbers(screen))) == [*range(2978, 3001)]
+    await third.close()
+
+
+def parted(output: bytes) -> tuple[bytes, bytes]:
+    """What came before tmux cleared the screen, and after."""
+    history, _, screen = output.partition(b"\x1b[H\x1b[2J")
+    return history, screen
+
+
+def numbers(output: bytes) -> list[int]:
+    """The numbers of the lines that were shown, in order."""
+    return [int(number) for number in re.findall(rb"line-(\d+)", output)]
+
+
+async def test_what_scrolls_in_a_persistent_shell_reaches_the_viewers_scrollback(link: WorkerLink) -> None:
+    """Many lines at once come as lines: a terminal forgets what is scrolled by CSI S, as tmux does if it may."""
+    box = await create(link, image=DEVBOX_IMAGE)
+    script = "seq 1000; echo full; read -r _; seq -f line-%g 1001 1010; cat"
+    async with Terminal(link, box, persistent="main", command=script) as terminal:
+        await terminal.read_until(b"full")
+        await terminal.write(b"\n")
+        assert not re.search(rb"\x1b\[\d*S", await terminal.read_until(b"line-1010"))
 
 
 async def test_a_persistent_shell_is_found_by_name_and_moves_to_whoever_opens_it(link: WorkerLink) -> None:
