@@ -8,6 +8,7 @@ import click
 from clustercode.errors import Unusable
 from clustercode.operator_client import Operator
 from executor.data_dir import DRAIN_FILE
+from executor.owner import as_owner_of
 from protos import executor_pb2 as pb
 
 _LOOK_S = 1.0
@@ -18,7 +19,8 @@ def drain(data_dir: Path) -> None:
     operator = Operator(data_dir)
     operator.devboxes()  # says so where no worker runs
     try:
-        (data_dir / DRAIN_FILE).touch(mode=0o600)
+        with as_owner_of(data_dir):
+            (data_dir / DRAIN_FILE).touch(mode=0o600)
     except OSError as error:
         raise Unusable(f"{data_dir / DRAIN_FILE} cannot be written: {error.strerror}.") from None
     click.echo("This worker takes no new DevBoxes, also after a restart; 'clustercode worker --no-drain' ends that.")
@@ -41,7 +43,8 @@ def drain(data_dir: Path) -> None:
 def end_drain(data_dir: Path) -> None:
     """Let it take new ones again. Safe to repeat."""
     try:
-        (data_dir / DRAIN_FILE).unlink(missing_ok=True)
+        with as_owner_of(data_dir):
+            (data_dir / DRAIN_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise Unusable(f"{data_dir / DRAIN_FILE} cannot be removed: {error.strerror}.") from None
     click.echo("This worker takes new DevBoxes.")

@@ -13,6 +13,7 @@ from clustercode.config_file import read_text
 from clustercode.configuration import DEFAULT, Configuration, systemd_credential
 from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
 from clustercode.home import Home, Registration, write_atomically
+from executor.owner import as_owner_of
 from gateway.credentials import is_token, read_token
 from gateway.errors import Misconfigured
 
@@ -143,7 +144,8 @@ def _first_run(configuration: Configuration, home: Home) -> Configuration:
 def _worker_id(data_dir: Path) -> str:
     """Return this worker's id, made once and kept."""
     path = data_dir / "worker-id"
-    if not (known := (read_text(path) or "").strip()):  # a full disk may have left an empty one
-        known = str(uuid.uuid4())
-        write_atomically(path, f"{known}\n")
+    with as_owner_of(data_dir):
+        if not (known := (read_text(path) or "").strip()):  # a full disk may have left an empty one
+            known = str(uuid.uuid4())
+            write_atomically(path, f"{known}\n")
     return known

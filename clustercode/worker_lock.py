@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from clustercode.errors import Unusable
-from executor.data_dir import LOCK_FILE
+from executor.data_dir import LOCK_FILE, open_lock
+from executor.owner import as_owner_of
 
 _FILE = "worker.lock"
 _EXECUTOR_WAIT_S = 15.0
@@ -23,7 +24,8 @@ def held(data_dir: Path) -> Iterator[None]:
     """Hold a data directory for this process; raises `Unusable` if another worker has it."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = (data_dir / _FILE).open("a+")
+        with as_owner_of(data_dir):
+            file = open_lock(data_dir / _FILE)
     except OSError as error:
         raise Unusable(
             f"The data directory {data_dir} cannot be used: {error.strerror}. Choose another with --data-dir."
@@ -45,7 +47,8 @@ def held(data_dir: Path) -> Iterator[None]:
 def _wait_for_executor(data_dir: Path) -> None:
     """Raise `Unusable` if an executor without a supervisor runs here, and goes on running."""
     try:
-        file = (data_dir / LOCK_FILE).open("a+")
+        with as_owner_of(data_dir):
+            file = open_lock(data_dir / LOCK_FILE)
     except OSError:
         return  # The executor will say what is wrong with it.
     with file:

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from executor.redaction import SECRETS
 from protos.errors import FailedPrecondition
@@ -72,7 +72,7 @@ class DataDir:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for this process; raises `FailedPrecondition` if another executor has it."""
-        with (self.root / LOCK_FILE).open("a+") as lock:
+        with open_lock(self.root / LOCK_FILE) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -134,6 +134,11 @@ class DataDir:
         install = str(uuid.uuid4())
         _write(path, f"{install}\n")
         return install
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a file that is a lock, made for its owner alone: whoever may open it may hold it. Raises `OSError`."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a+")
 
 
 def _write(path: Path, text: str) -> None:

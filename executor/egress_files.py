@@ -15,8 +15,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SOCKET = "proxy.sock"
@@ -40,21 +40,30 @@ class EgressFiles:
         self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
         for directory in (self._policy, self._boxes):
             directory.mkdir(mode=0o750, exist_ok=True)
-        for directory in (self._own, self._hosts):
+        for directory in (self._own, self._hosts, self.control.parent):
             directory.mkdir(mode=0o700, exist_ok=True)
         if not self.resolv_conf.exists():
             _write(self.resolv_conf, "", 0o644)
 
-    def share(self, uid: int, gid: int, executor_gid: int) -> None:
-        """As root, give another user what the egress process needs: to read policy, to open bridges, its own place."""
-        for directory in (self._policy, self._boxes):
-            for path in (directory, *directory.iterdir()):
-                os.chown(path, -1, gid, follow_symlinks=False)
-            directory.chmod(0o2750)
-        run = self.control.parent
-        run.mkdir(mode=0o700, exist_ok=True)
-        os.chown(run, uid, executor_gid)
-        run.chmod(0o2750)
+    def share(self, uid: int, gid: int) -> None:
+        """As root, give another user what the egress process needs, and go there: to read policy, to open bridges.
+
+        All of it is the executor's, whom root must not follow: a link in place of a directory is an error.
+        """
+        with _opened(self.root) as root:
+            os.fchmod(root, 0o711)
+            for name in (self._policy.name, self._boxes.name):
+                with _opened(name, root) as directory:
+                    for entry in os.listdir(directory):  # noqa: PTH208 - of a descriptor
+                        with suppress(FileNotFoundError):  # the executor may run already
+                            os.chown(entry, -1, gid, dir_fd=directory, follow_symlinks=False)
+                    os.fchown(directory, -1, gid)
+                    os.fchmod(directory, 0o2750)
+            executor_gid = os.stat(self._own.name, dir_fd=root, follow_symlinks=False).st_gid
+            with _opened(self.control.parent.name, root) as run:
+                os.fchown(run, uid, executor_gid)
+                os.fchmod(run, 0o2710)
+            os.fchdir(root)
 
     def new_address(self) -> str:
         """Take a loopback address that no DevBox of this worker has."""
@@ -112,6 +121,16 @@ class EgressFiles:
             (self._policy / address).unlink(missing_ok=True)
             shutil.rmtree(self._boxes / address, ignore_errors=True)
         return gone
+
+
+@contextmanager
+def _opened(path: Path | str, within: int | None = None) -> Iterator[int]:
+    """Open a directory, and no link to one."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

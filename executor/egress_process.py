@@ -17,6 +17,7 @@ import pwd
 import secrets
 import signal
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from executor.egress_files import EgressFiles
 from executor.egress_programs import dies_with_us, each_line, end, free_port, log_pipe, program
 from executor.egress_rules import PORTS, reaches
 from executor.egress_squid import squid_conf
+from executor.owner import as_owner_of
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +46,12 @@ _MAX_UNREAD_BYTES = 64 * 1024
 async def run(data_dir: Path) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     files = EgressFiles(data_dir)
-    _settle(files)
+    executor_uid = _settle(files)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as tasks:
-        egress = _Egress(tasks)
+        egress = _Egress(tasks, executor_uid)
         serving = tasks.create_task(egress.run(), name="egress")
         await stop.wait()
         serving.cancel()
@@ -57,25 +59,32 @@ async def run(data_dir: Path) -> int:
     return 0
 
 
-def _settle(files: EgressFiles) -> None:
-    """Go to the working directory, and drop root for good: what is needed is reached from there, or is everybody's."""
-    files.make()
-    os.chdir(files.root)
+def _settle(files: EgressFiles) -> int | None:
+    """Go to the working directory, and drop root for good: what is needed is reached from there, or is everybody's.
+
+    Returns the executor's user, who alone may give orders then; None: we are that user, and closed to others.
+    """
     if os.geteuid() != 0:
-        files.control.parent.mkdir(mode=0o700, exist_ok=True)
-        return
+        files.make()
+        os.chdir(files.root)
+        return None
     for name in _USERS:
         with suppress(KeyError):
             user = pwd.getpwnam(name)
             break
     else:
         raise OSError(f"there is no user {' or '.join(_USERS)} to run Squid under")
-    files.share(user.pw_uid, user.pw_gid, files.root.parent.stat().st_gid)
+    data_dir = files.root.parent
     with _ends_with_parent():
+        with as_owner_of(data_dir):
+            files.make()
+        executor = data_dir.stat().st_uid
+        files.share(user.pw_uid, user.pw_gid)
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
     log.info("egress runs as user %s", user.pw_name)
+    return executor
 
 
 @contextmanager
@@ -117,8 +126,9 @@ def _service_name() -> str:
 class _Egress:
     """Squid, the bridges, and the two sockets: Squid's questions and the executor's wishes."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, executor_uid: int | None) -> None:
         self._tasks = tasks
+        self._executor_uid = executor_uid
         self._bridges: dict[str, Bridge] = {}
         self._controls: set[_Control] = set()
         self.port = 0
@@ -165,6 +175,10 @@ class _Egress:
         self._lists.pop(address, None)
 
     async def _serve_executor(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Its group may be the gateway's too.
+        if self._executor_uid is not None and _peer(writer) not in (0, self._executor_uid):
+            log.warning("user %d may not give egress orders", _peer(writer))
+            return
         control = _Control(self, reader, writer)
         self._controls.add(control)
         try:
@@ -377,6 +391,13 @@ async def _unix_server(
     finally:
         server.close()
         _unlink(path)
+
+
+def _peer(writer: asyncio.StreamWriter) -> int:
+    """Return which user is at the other end of a Unix socket."""
+    credentials = struct.Struct("3i")
+    found = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    return int(credentials.unpack(found)[1])
 
 
 def _unlink(path: str) -> None:

@@ -1,0 +1,43 @@
+"""Root at work in a directory that is another user's: as that user, so that no link laid there makes root follow it."""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def as_owner_of(directory: Path) -> Iterator[None]:
+    """Have the owner's effective ids meanwhile, where we are root and the directory is there and not root's.
+
+    It holds for the whole process and cannot be nested; the kernel forgets a signal wanted at the parent's death.
+    """
+    owner = _owner(directory) if os.geteuid() == 0 else 0
+    if owner == 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(_group(owner, directory))
+    os.seteuid(owner)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def _owner(directory: Path) -> int:
+    try:
+        return directory.stat().st_uid
+    except OSError:  # whoever uses it then says so
+        return 0
+
+
+def _group(uid: int, directory: Path) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:  # in a container the machine's users have no names
+        return directory.stat().st_gid
