@@ -18,19 +18,23 @@ from clustercode.layout import labelled
 from clustercode.options import config_file, given, options
 
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
+_KEYS = (
+    "url", "tokenFile", "tenant", "mode", "allowInsecure", "gatewayUser", "executorUser", "dataDir", "runtime",
+    "podmanPath", "engineSocket",
+)  # fmt: skip
 _SIGNS = {"pass": "ok", "warn": "warning", "fail": "FAILS"}
 
 
 @click.command()
 @config_file
-@options(["url", "tokenFile", "tenant", "mode", "allowInsecure", "dataDir", "runtime", "podmanPath", "engineSocket"])
+@options(_KEYS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: healthy, checks.")
 def doctor(as_json: bool, **flags: Any) -> None:  # noqa: ANN401 - click's
     """Check that a worker can do its work on this machine.
 
-    Login and registration, the orchestrator (by the same proxy and certificates), the container engine and whether its
-    limits hold, what rootless containers need, disk, memory, clock, leftovers. It changes nothing. A
-    worker that is started with flags is checked with the same flags.
+    Login and registration, the orchestrator (by the same proxy and certificates), the users it runs as, the container
+    engine and whether its limits hold, what rootless containers need, disk, memory, clock, leftovers. It changes
+    nothing. A worker that is started with flags is checked with the same flags.
 
     Exit code 0: nothing fails. 1: something does, and it says what mends it.
     """
@@ -56,14 +60,19 @@ async def _checked(configuration: Configuration, home: Home) -> list[Check]:
     from clustercode.check_account import check_account  # noqa: PLC0415 - loads the network's part
     from clustercode.check_engine import check_engine  # noqa: PLC0415 - loads the engine's part
     from clustercode.check_machine import check_egress, check_machine, check_rootless  # noqa: PLC0415 - the same
+    from clustercode.check_users import another_users_engine, check_users  # noqa: PLC0415 - the same
 
-    async with asyncio.TaskGroup() as tasks:
-        account = tasks.create_task(check_account(configuration, home), name="account")
-        engine = tasks.create_task(check_engine(configuration), name="engine")
-    of_engine, storage = engine.result()
+    of_users, users = check_users(configuration)
+    if users is not None and (elsewhere := another_users_engine(configuration, users)):
+        account, of_engine, storage = await check_account(configuration, home), [elsewhere], None
+    else:
+        async with asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(check_account(configuration, home), name="account")
+            engine = tasks.create_task(check_engine(configuration), name="engine")
+        account, (of_engine, storage) = asked.result(), engine.result()
     rootless = [] if configuration.get("runtime") == "docker" else check_rootless()
     machine = [check_egress(), *check_machine(configuration.get("dataDir"), storage)]
-    return [*account.result(), *of_engine, *rootless, *machine]
+    return [*account, *of_users, *of_engine, *rootless, *machine]
 
 
 def _show(found: list[Check]) -> None:

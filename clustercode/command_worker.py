@@ -8,12 +8,13 @@ from typing import Any, NoReturn
 import click
 
 from clustercode import logs, process
-from clustercode.configuration import for_worker
+from clustercode.configuration import for_process, for_worker
 from clustercode.errors import Unusable
 from clustercode.home import Home
 from clustercode.notify import ServiceManager
 from clustercode.options import config_file, given, options
 from clustercode.settings import of
+from clustercode.users import chosen
 
 _KEYS = [setting.key for setting in of("worker")]
 
@@ -41,6 +42,8 @@ def worker(drain: bool | None, service: str | None, **flags: Any) -> None:  # no
     \b
     clustercode worker                 your own machine, as logged in
     clustercode worker --mode fleet    by /etc/clustercode/agent.yaml
+
+    Started as root it gives gateway and executor the users that --gateway-user and --executor-user name.
     """
     flags = given(flags)
     if drain is None and service is None:
@@ -50,7 +53,11 @@ def worker(drain: bool | None, service: str | None, **flags: Any) -> None:  # no
     from clustercode import drain as draining  # noqa: PLC0415 - gRPC takes a while to load
     from clustercode import install as installing  # noqa: PLC0415 - the same
 
-    configuration = for_worker(flags, os.environ, Home())
+    if service is not None and flags.get("mode") == "fleet" and "config" not in flags:
+        # Its units read files of their own, which it brings; agent.yaml need not be there.
+        configuration = for_process("executor", flags, os.environ)
+    else:
+        configuration = for_worker(flags, os.environ, Home())
     if service is None:
         (draining.drain if drain else draining.end_drain)(configuration.get("dataDir"))
     elif flags.keys() - {"mode", "config"}:
@@ -71,11 +78,17 @@ def start(flags: Mapping[str, Any], environ: Mapping[str, str]) -> NoReturn:
     logs.set_up("worker", configuration.get("logLevel"), configuration.get("logFormat"))
     from clustercode import registration  # noqa: PLC0415 - only what runs a worker needs it
     from clustercode.supervisor import WorkerPlan, supervise  # noqa: PLC0415 - the same
+    from clustercode.user_access import prepare, refuse_foreign  # noqa: PLC0415 - the same
     from clustercode.worker_lock import held  # noqa: PLC0415 - the same
 
+    users = chosen(configuration)
+    if users is not None:
+        prepare(configuration, users)
+    else:
+        refuse_foreign(configuration.get("dataDir"))
     complete = registration.complete(configuration, home)
     registration.token(complete)  # said now, once, rather than after everything else has started
     manager = ServiceManager()
-    plan = WorkerPlan(complete, lambda: registration.token(for_worker(flags, environ, home)))
+    plan = WorkerPlan(complete, lambda: registration.token(for_worker(flags, environ, home)), users)
     with held(complete.get("dataDir")):
         process.run(supervise(plan, manager.ready), manager)

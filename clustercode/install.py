@@ -28,10 +28,13 @@ def install(configuration: Configuration, *, root: bool) -> None:
     for file in wanted.files:
         if file not in new:
             click.echo(f"{file.path} is there and stays as it is.")
-    if not click.confirm("Write these files?"):
+    if wanted.users:
+        click.echo(f"Users, where they are missing, are made by\n{_shown(wanted.users)}")
+    if not click.confirm("Write these files?" if not wanted.users else "Write these files, and make these users?"):
         raise click.Abort
     for file in new:
         _write(file)
+    _execute(wanted.users)
     _run(wanted.prepare)
     if any(file.keep for file in new):
         click.echo(f"{wanted.note}\nThen start it:\n{_shown(wanted.start)}")
@@ -59,6 +62,8 @@ def uninstall(configuration: Configuration, *, root: bool) -> None:
             raise Unusable(f"{file.path} cannot be removed: {error.strerror}.") from None
         click.echo(f"{file.path} is removed.")
     _run([command for command in there.prepare if "daemon-reload" in command])
+    if there.leaves:
+        click.echo(there.leaves)
 
 
 def _service(configuration: Configuration, *, root: bool) -> Service:
@@ -66,8 +71,23 @@ def _service(configuration: Configuration, *, root: bool) -> Service:
     program = str(beside) if beside.exists() else shutil.which("clustercode")
     if program is None or not program.isprintable() or " " in program:
         raise Unusable("The program 'clustercode' is not where a service could find it: install it with pip or pipx.")
-    mode = configuration.get("mode")
-    return service(platform=sys.platform, root=root, mode=mode, program=program, home=PurePosixPath(Path.home()))
+    return service(
+        platform=sys.platform,
+        root=root,
+        mode=configuration.get("mode"),
+        program=program,
+        home=PurePosixPath(Path.home()),
+        has_sysusers=shutil.which("systemd-sysusers") is not None,
+        known=_known(),
+    )
+
+
+def _known() -> set[str]:
+    """Return the names of this machine's users and groups."""
+    import grp  # noqa: PLC0415 - not on Windows
+    import pwd  # noqa: PLC0415 - the same
+
+    return {user.pw_name for user in pwd.getpwall()} | {group.gr_name for group in grp.getgrall()}
 
 
 def _write(file: File) -> None:
@@ -87,6 +107,10 @@ def _run(commands: Sequence[Sequence[str]]) -> None:
     if sys.platform == "linux" and not _SYSTEMD_RUNS.exists():
         click.echo(f"No systemd runs here. Where it does:\n{_shown(commands)}")
         return
+    _execute(commands)
+
+
+def _execute(commands: Sequence[Sequence[str]]) -> None:
     for command in commands:
         try:
             ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)  # noqa: S603 - ours

@@ -1,6 +1,6 @@
 """What makes a worker a service, by platform: files, and the commands that take them up. Decides; does nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,11 @@ _PROGRAM = "/usr/local/bin/clustercode"
 _UNITS = ("clustercode-executor.service", "clustercode-egress.service", "clustercode-gateway.service")
 _SYSTEM = PurePosixPath("/etc/systemd/system")
 _ETC = PurePosixPath("/etc/clustercode")
+_SYSUSERS = PurePosixPath("/etc/sysusers.d/clustercode.conf")
+
+GATEWAY_USER, EXECUTOR_USER = "clustercode-gateway", "clustercode-executor"
+"""As the units and the file for systemd-sysusers name them."""
+_GROUP, _ENGINE_GROUP = "clustercode", "clustercode-engine"
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,26 @@ class Service:
     """What else there is to know and do."""
     data_dir: Path | None = None
     """Where the executor's data is, if the service says so."""
+    users: Sequence[Sequence[str]] = ()
+    """Commands that make the users it runs as, needed once whether or not a service manager runs."""
+    leaves: str = ""
+    """What stays when its files go."""
 
 
-def service(*, platform: str, root: bool, mode: Literal["byom", "fleet"], program: str, home: PurePosixPath) -> Service:
-    """Return the service for a platform (as `sys.platform` names it); raises `Unusable` where there is none."""
+def service(
+    *,
+    platform: str,
+    root: bool,
+    mode: Literal["byom", "fleet"],
+    program: str,
+    home: PurePosixPath,
+    has_sysusers: bool = True,
+    known: Collection[str] = (),
+) -> Service:
+    """Return the service for a platform (as `sys.platform` names it); raises `Unusable` where there is none.
+
+    ``has_sysusers``: systemd-sysusers(8) can be run here; ``known``: names of users and groups that are there.
+    """
     if platform == "darwin":
         return _launch_agent(program, home)
     if platform != "linux":
@@ -49,7 +70,7 @@ def service(*, platform: str, root: bool, mode: Literal["byom", "fleet"], progra
         return _user_unit(program, home)
     if not root:
         raise Unusable("A managed worker runs as users of its own, which only root can set up: run this as root.")
-    return _managed(program)
+    return _managed(program, user_commands(known) if not has_sysusers else [("systemd-sysusers", str(_SYSUSERS))])
 
 
 def _user_unit(program: str, home: PurePosixPath) -> Service:
@@ -67,12 +88,26 @@ def _user_unit(program: str, home: PurePosixPath) -> Service:
     )
 
 
-def _managed(program: str) -> Service:
+def user_commands(known: Collection[str]) -> list[tuple[str, ...]]:
+    """Return what makes the users and groups of clustercode.sysusers without systemd; ``known`` are there already."""
+    groups = [("groupadd", "--system", group) for group in (_GROUP, _ENGINE_GROUP) if group not in known]
+    plain = ("useradd", "--system", "--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin")
+    users = [
+        (*plain, "--gid", _GROUP, *more, "--comment", comment, user)
+        for user, comment, more in (
+            (GATEWAY_USER, "ClusterCode gateway", ()),
+            (EXECUTOR_USER, "ClusterCode executor", ("--groups", _ENGINE_GROUP)),
+        )
+        if user not in known
+    ]
+    return [*groups, *users]
+
+
+def _managed(program: str, users: Sequence[Sequence[str]]) -> Service:
     units = [File(_SYSTEM / unit, _text(f"systemd/{unit}", program)) for unit in _UNITS]
-    sysusers = PurePosixPath("/etc/sysusers.d/clustercode.conf")
     return Service(
         files=[
-            File(sysusers, _text("systemd/clustercode.sysusers", program)),
+            File(_SYSUSERS, _text("systemd/clustercode.sysusers", program)),
             File(_SYSTEM / "podman.socket.d/clustercode.conf", _text("systemd/podman.socket.conf", program)),
             *units,
             *(
@@ -81,7 +116,6 @@ def _managed(program: str) -> Service:
             ),
         ],
         prepare=[
-            ("systemd-sysusers", str(sysusers)),
             ("systemctl", "daemon-reload"),
             ("systemctl", "restart", "podman.socket"),
         ],
@@ -90,6 +124,10 @@ def _managed(program: str) -> Service:
         note=f"Set {_ETC}/gateway.yaml and executor.yaml right, and put the token into {_ETC}/token (0600, root's).\n"
         "Egress needs Squid and socat.\nIts logs: journalctl -u 'clustercode-*'.",
         data_dir=Path("/var/lib/clustercode"),
+        users=users,
+        leaves=f"The users {GATEWAY_USER} and {EXECUTOR_USER} and the groups {_GROUP} and {_ENGINE_GROUP} stay, for "
+        "files may be theirs, and so does /var/lib/clustercode. Remove them, once nothing needs them:\n"
+        f"  userdel {GATEWAY_USER}; userdel {EXECUTOR_USER}; groupdel {_ENGINE_GROUP}; groupdel {_GROUP}",
     )
 
 

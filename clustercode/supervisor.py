@@ -1,8 +1,8 @@
 """``clustercode worker``: runs gateway, executor and egress as three processes and restarts each with backoff.
 
 It alone reads configuration and token, and hands each process its part over inherited pipes: nothing of it is in an
-argument or an environment. As root it also runs Podman's service, which later belongs to another user than the
-executor.
+argument or an environment. As root it can give gateway and executor a user each, which they become before they are
+anything of ours; where both stay root, it also runs Podman's service.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ import click
 
 from clustercode.configuration import Configuration, without_ours
 from clustercode.settings import Process
+from clustercode.users import User, Users, cost, plain_environment
 from executor.engine_service import EngineService
 from gateway.errors import ExitCode
 
@@ -44,11 +45,44 @@ class WorkerPlan:
     """Of all processes, complete."""
     read_token: Callable[[], str]
     """Called at each start of the gateway, so that a replaced token counts; raises `click.ClickException`."""
+    users: Users | None = None
+    """Of gateway and executor; None: whose we are."""
 
     @property
     def runs_engine(self) -> bool:
-        """Whether the supervisor runs Podman's service: as root on Linux, unless an engine's socket is named."""
-        return os.geteuid() == 0 and sys.platform == "linux" and self.configuration.get("engineSocket") is None
+        """Whether the supervisor runs Podman's service: as root on Linux, unless another one is to be used."""
+        is_root = os.geteuid() == 0 and sys.platform == "linux"
+        return is_root and self.users is None and self.configuration.get("engineSocket") is None
+
+    def children(self) -> "tuple[_Child, _Child, _Child]":
+        """Return the processes in the order of their start, the gateway last."""
+        told: dict[str, object] = {"engineService": not self.runs_engine, "withEgress": True}
+        if self.users is not None:
+            told["executorUid"] = self.users.executor.uid
+        configuration = self.configuration.with_values(told, "the supervisor")
+        if self.users is None:
+            egress = _Child("egress", configuration, _without(_EGRESS_KEEPS_OUT))
+            executor = _Child("executor", configuration, _without(_EXECUTOR_KEEPS_OUT))
+            gateway = _Child("gateway", configuration, _without(_GATEWAY_KEEPS_OUT), read_token=self.read_token)
+            return egress, executor, gateway
+        egress = _Child("egress", configuration, plain_environment(os.environ))  # becomes another user by itself
+        # A rootless Podman needs newuidmap, which becomes root for it: only where none is to be started, nobody may.
+        own_podman = configuration.get("engineSocket") is None and configuration.get("runtime") != "docker"
+        executor = _Child(
+            "executor",
+            configuration,
+            self.users.executor_environment(os.environ),
+            user=self.users.executor,
+            may_gain_privileges=own_podman,
+        )
+        gateway = _Child(
+            "gateway",
+            configuration,
+            self.users.gateway_environment(os.environ),
+            read_token=self.read_token,
+            user=self.users.gateway,
+        )
+        return egress, executor, gateway
 
 
 class _Ended(Exception):
@@ -70,23 +104,23 @@ async def supervise(plan: WorkerPlan, ready: Callable[[], None]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    told = {"engineService": not plan.runs_engine, "withEgress": True}
-    configuration = plan.configuration.with_values(told, "the supervisor")
-    gateway = _Child("gateway", configuration, keeps_out=_GATEWAY_KEEPS_OUT, read_token=plan.read_token)
-    executor = _Child("executor", configuration, keeps_out=_EXECUTOR_KEEPS_OUT)
-    egress = _Child("egress", configuration, keeps_out=_EGRESS_KEEPS_OUT)
+    _hand_down_nothing()
+    children = plan.children()
+    if plan.users is not None:
+        log.info("the gateway runs as user %s, the executor as %s", plan.users.gateway.name, plan.users.executor.name)
+    elif os.geteuid() == 0:
+        log.warning("%s; --gateway-user and --executor-user give each its own", cost(root=True))
     code = 0
     try:
         async with asyncio.TaskGroup() as group:
-            children = (egress, executor, gateway)
             keeping = [group.create_task(child.keep_running(), name=child.name) for child in children]
             if plan.runs_engine:
-                directory = configuration.get("dataDir") / "engine"
+                directory = plan.configuration.get("dataDir") / "engine"
                 directory.mkdir(mode=0o700, exist_ok=True)
                 engine = EngineService(
                     directory=directory,
-                    runtime=configuration.get("runtime"),
-                    podman_path=configuration.get("podmanPath"),
+                    runtime=plan.configuration.get("runtime"),
+                    podman_path=plan.configuration.get("podmanPath"),
                 )
                 keeping.append(group.create_task(engine.run(), name="engine-service"))
             ready()
@@ -112,14 +146,18 @@ class _Child:
         self,
         name: Process,
         configuration: Configuration,
+        environment: Mapping[str, str],
         *,
-        keeps_out: Sequence[str],
         read_token: Callable[[], str] | None = None,
+        user: User | None = None,
+        may_gain_privileges: bool = False,
     ) -> None:
         self.name = name
         self._configuration = configuration
-        self._environment = {key: value for key, value in without_ours(os.environ).items() if key not in keeps_out}
+        self._environment = environment
         self._read_token = read_token
+        self._user = user
+        self._may_gain_privileges = may_gain_privileges or user is None
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
 
@@ -161,13 +199,21 @@ class _Child:
     async def _run_once(self) -> int:
         # -P: not from the working directory, which may be a stranger's repository with a click.py of its own.
         command = [sys.executable, "-P", "-m", "clustercode", self.name, "--handed-over"]
-        # Whoever kills the supervisor must not leave its children behind.
+        # Whoever kills the supervisor must not leave its children behind. And nothing of ours ever runs as root that is
+        # another user's: setpriv becomes that user, for good, and then our program.
+        options = ["--pdeathsig", "TERM", *(self._user.setpriv_options if self._user else ())]
+        if not self._may_gain_privileges:
+            options.append("--no-new-privs")
         if setpriv := shutil.which("setpriv"):
-            command = [setpriv, "--pdeathsig", "TERM", *command]
+            command = [setpriv, *options, *command]
+        elif self._user is not None:
+            raise _Ended(ExitCode.MISCONFIGURED)  # it was there at the start
         configuration, token = self._configuration, None
         try:
             if self._read_token is not None:
                 token = _pipe(self._token())
+                if self._user is not None:
+                    os.fchown(token, self._user.uid, self._user.gid)  # or it could not be opened by its path
                 configuration = configuration.with_values({"tokenFile": f"/dev/fd/{token}"}, "the supervisor")
             self._process = await asyncio.create_subprocess_exec(
                 *command,
@@ -176,6 +222,7 @@ class _Child:
                 pass_fds=() if token is None else (token,),
                 # A session of its own: Ctrl-C reaches the supervisor, which stops them in order.
                 start_new_session=True,
+                cwd="/" if self._user else None,
             )
         finally:
             if token is not None:
@@ -194,6 +241,20 @@ class _Child:
         except click.ClickException as error:
             log.error("%s", error.message)  # noqa: TRY400 - a sentence, not a traceback
             raise _Ended(ExitCode.MISCONFIGURED) from None
+
+
+def _without(names: Sequence[str]) -> dict[str, str]:
+    """Return our environment without settings of ours, and without what is not for one of the processes."""
+    return {key: value for key, value in without_ours(os.environ).items() if key not in names}
+
+
+def _hand_down_nothing() -> None:
+    """Have no child inherit what we were started with: not every event loop closes it, and a child may be no root."""
+    with suppress(OSError):
+        for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 - short, and before the loop has work
+            if int(descriptor) > 2:
+                with suppress(OSError):  # the one that listed them
+                    os.set_inheritable(int(descriptor), False)
 
 
 def _pipe(token: str) -> int:

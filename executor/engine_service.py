@@ -118,6 +118,11 @@ class EngineService:
         return self._starts and self._fixed is None and may_start_service(self._runtime, sys.platform)
 
     def _advice(self) -> str:
+        if self._fixed is not None and self._fixed.exists() and not os.access(self._fixed, os.W_OK):
+            return (
+                f"This user (id {os.getuid()}) may not use the engine's socket {self._fixed}: give the socket a group "
+                "and mode 0660, and the user that group."
+            )
         if self._fixed is not None:
             return f"No container engine answers on {self._fixed}: start it, or correct ENGINE_SOCKET."
         if self._runtime == "docker":

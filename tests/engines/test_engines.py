@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +22,19 @@ MISSING = {"rootless": "memory,cpus,pids"}
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
-def conformance(engine: Engine, *, accept: str = "", only: tuple[str, ...] = ()) -> dict[str, dict[str, str]]:
-    """Run ``clustercode conformance`` against a foreground worker; returns the results by check."""
+def conformance(
+    engine: Engine,
+    *,
+    accept: str = "",
+    only: tuple[str, ...] = (),
+    gateway_user: str | None = None,
+    meanwhile: Callable[[int], None] = lambda _: None,
+) -> dict[str, dict[str, str]]:
+    """Run ``clustercode conformance`` against a foreground worker; returns the results by check.
+
+    ``gateway_user``: root starts it and gives the executor the engine's user, who has to start that engine.
+    ``meanwhile`` is called with the worker's process id.
+    """
     with tempfile.TemporaryDirectory(prefix="cc-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -28,7 +42,6 @@ def conformance(engine: Engine, *, accept: str = "", only: tuple[str, ...] = ())
         token.write_text("a-token-of-the-conformance-run")
         token.chmod(0o600)
         data = directory / "data"
-        data.mkdir(mode=0o700)
         command = [*interpreter(), "conformance", "--token-file", str(token), "--report", str(report), "--wait", "60"]
         command += [word for name in only for word in ("--only", name)]
         checks = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -36,19 +49,27 @@ def conformance(engine: Engine, *, accept: str = "", only: tuple[str, ...] = ())
         url = next(word for word in checks.stdout.readline().split() if word.startswith("ws://")).rstrip(",")
         worker = [
             *interpreter(of_all=True), "worker", "--mode", "byom", "--url", url, "--token-file", str(token),
-            "--tenant", "local", "--data-dir", str(data), "--engine-socket", str(engine.socket),
-            "--accept-missing-limits", accept,
+            "--tenant", "local", "--data-dir", str(data), "--accept-missing-limits", accept,
         ]  # fmt: skip
-        if engine.user is not None:
-            subprocess.run(["chown", engine.user, str(token), str(data)], check=True)
+        as_user: dict[str, Any] = {"env": {**os.environ, **shared_path(), **engine.environment}}
+        if gateway_user is not None:
+            assert engine.user is not None
+            worker += ["--gateway-user", gateway_user, "--executor-user", engine.user]
+            as_user = {"env": {**os.environ, **shared_path()}}
+        else:
+            worker += ["--engine-socket", str(engine.socket)]
+            engine.own(data)
+            if engine.user is not None:
+                shutil.chown(token, engine.user)
+                as_user |= {"user": engine.user, "group": engine.user, "extra_groups": []}
         with log.open("wb") as out:
-            running = subprocess.Popen(
-                worker, stdout=out, stderr=out, env={**os.environ, **shared_path(), **engine.environment},
-                user=engine.user, group=engine.user, cwd="/", start_new_session=True,
-                **({} if engine.user is None else {"extra_groups": []}),
-            )  # fmt: skip
+            running = subprocess.Popen(worker, stdout=out, stderr=out, cwd="/", start_new_session=True, **as_user)
         try:
+            meanwhile(running.pid)
             printed = checks.communicate(timeout=900)[0]
+        except BaseException:
+            print(log.read_text()[-3000:])
+            raise
         finally:
             checks.kill()
             running.terminate()

@@ -27,6 +27,8 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "allowInsecure": ("yes", "no", "yes"),
     "executorSocket": ("/flag", "/variable", "/file"),
     "executorUid": ("1", "2", "3"),
+    "gatewayUser": ("flag", "variable", "file"),
+    "executorUser": ("flag", "variable", "file"),
     "metrics": ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"),
     "dataDir": ("/flag", "/variable", "/file"),
     "runtime": ("podman", "docker", "podman"),
