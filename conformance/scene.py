@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from websockets.exceptions import ConnectionClosed
+
 from conformance.orchestrator import Json, Orchestrator, Peer, Refused, Violation
 
 _WITHOUT_TENANT = ("DevBox.list-all", "images.list", "image.check")
+_LOOK_AGAIN_S, _ASK_S = 0.2, 10
 LONG_S = 600
 """For what depends on images: creating from one, building, starting a desktop."""
 
@@ -135,7 +138,21 @@ async def scene(orchestrator: Orchestrator, target: Target, wait_s: float) -> As
         while not running.register.get("containerEngines"):
             await running.peer.closed.wait()
             await running.connected(wait_s)
+        # And it may have found an engine that is only just starting.
+        while await _engine_starts(running):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        running.peer.violations.clear()  # the checks ask the same, and find it again
     yield running
+
+
+async def _engine_starts(scene: Scene) -> bool:
+    """Tell whether the worker's engine is still on its way; what else is wrong, the checks find."""
+    try:
+        await scene.connected()
+        answer = await scene.answer("DevBox.list", timeout_s=_ASK_S)
+    except (Violation, ConnectionClosed):
+        return False
+    return (answer.get("error") or {}).get("code") == "UNAVAILABLE"
 
 
 def demand(holds: bool, says: str) -> None:

@@ -37,10 +37,10 @@ def analyze(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(
     ("unit", "most"),
-    [("clustercode-gateway.service", 14), ("clustercode-executor.service", 8), ("clustercode-egress.service", 27)],
+    [("clustercode-gateway.service", 14), ("clustercode-executor.service", 8), ("clustercode-egress.service", 28)],
 )
 def test_systemd_accepts_the_pair_and_finds_it_tight(directory: Path, unit: str, most: int) -> None:
-    """No warning, and an exposure of at most 1.4, 0.8 and 2.7 of 10 (``systemd-analyze security``)."""
+    """No warning, and an exposure of at most 1.4, 0.8 and 2.8 of 10 (``systemd-analyze security``)."""
     for file in pair().values():
         if file.path.suffix == ".service":
             (directory / file.path.name).write_text(file.text)

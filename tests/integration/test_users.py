@@ -1,5 +1,6 @@
 """Gateway and executor as a user each: root is gone before they are anything of ours, and neither gets the other's."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -15,13 +16,21 @@ from typing import Any
 import psutil
 import pytest
 
+from clustercode.configuration import for_worker
+from clustercode.errors import ConfigurationError, Unusable
+from clustercode.home import Home
+from clustercode.registration import complete
+from clustercode.worker_lock import held
 from console.app import Console
 from console.terminal_client import Terminal
+from executor.egress_files import EgressFiles
+from executor.owner import as_owner_of
 from tests.integration.commands import environment, execute
 from tests.integration.conftest import CANARY, PROGRAM, TENANT, Podman, Process, create, eventually, remove_all, started
 from tests.integration.private_users import PrivateUsers, private_users
 
 GATEWAY, EXECUTOR = "clustercode-gateway", "clustercode-executor"
+NOBODY = 65534
 USERS = ("--gateway-user", GATEWAY, "--executor-user", EXECUTOR)
 
 # What somebody who has taken a process over would try: run as its user, with its groups. Says what it got.
@@ -151,8 +160,8 @@ async def test_what_cannot_be_is_refused_with_what_to_do(users: PrivateUsers, op
         ordinary = ("setpriv", "--reuid", str(users.ids(GATEWAY)[0]), "--clear-groups")
         refusals.append((ordinary, 2, "only root"))
         commands.append(users.command(*ordinary, *PROGRAM, "worker", *USERS))
-        for command, (case, code, sentence) in zip(commands, refusals, strict=True):
-            refused = await execute(*command, home=open_directory)
+        answers = await asyncio.gather(*(execute(*command, home=open_directory) for command in commands))
+        for refused, (case, code, sentence) in zip(answers, refusals, strict=True):
             assert (refused.code, sentence in refused.err) == (code, True), (case, refused)
             assert "Traceback" not in refused.err
     assert not data.exists()
@@ -171,10 +180,10 @@ async def test_the_doctor_says_what_it_costs_and_what_keeps_users_out(
         ((), USERS, "fail", "lacks a home directory of its own, ids in /etc/subuid"),
         ((), (*USERS, *nowhere, "--data-dir", str(open_directory / "of-root")), "fail", "belongs to root"),
     ]
-    for before, arguments, status, detail in cases:
-        doctor = users.command(*before, *PROGRAM, "doctor", "--json", *arguments)
-        said = json.loads((await execute(*doctor, home=open_directory)).out)
-        (found,) = (check for check in said["checks"] if check["name"] == "users")
+    doctors = [users.command(*before, *PROGRAM, "doctor", "--json", *arguments) for before, arguments, _, _ in cases]
+    answers = await asyncio.gather(*(execute(*doctor, home=open_directory) for doctor in doctors))
+    for answer, (_, _, status, detail) in zip(answers, cases, strict=True):
+        (found,) = (check for check in json.loads(answer.out)["checks"] if check["name"] == "users")
         assert (found["status"], detail in found["detail"]) == (status, True), found
 
 
@@ -266,6 +275,44 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
     finally:
         remove_all(data)
         podman.stop()
+
+
+def test_root_follows_no_link_that_the_executor_laid(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its data directory: neither a lock, nor an id, nor a directory of egress leads root to a file of root's."""
+    monkeypatch.chdir(open_directory)
+    precious, hidden, data = open_directory / "precious", open_directory / "hidden", open_directory / "data"
+    precious.write_text("of root")
+    precious.chmod(0o600)
+    hidden.mkdir(mode=0o755)
+    (hidden / "file").write_text("of root")
+    for name in ("", "egress"):
+        (data / name).mkdir()
+        os.chown(data / name, NOBODY, NOBODY)
+    for name in ("worker.lock", "worker-id", "drain"):
+        (data / name).symlink_to(precious)
+
+    with pytest.raises(Unusable, match="Permission denied"), held(data):
+        pass
+    with pytest.raises(ConfigurationError, match="Permission denied"):
+        complete(
+            for_worker(
+                {"mode": "byom", "url": "ws://127.0.0.1/", "tenant": "t", "dataDir": data}, {}, Home(open_directory)
+            ),
+            Home(open_directory),
+        )
+    assert precious.read_text() == "of root"
+
+    files = EgressFiles(data)
+    with as_owner_of(data):
+        files.make()
+    (data / "egress" / "policy").rmdir()
+    (data / "egress" / "policy").symlink_to(hidden)
+    before = hidden.stat()
+    with pytest.raises(NotADirectoryError):
+        files.share(13, 13)
+    after = hidden.stat()
+    assert (after.st_gid, after.st_mode, (hidden / "file").stat().st_gid) == (before.st_gid, before.st_mode, 0)
+    assert (os.geteuid(), os.getegid()) == (0, 0)
 
 
 def processes(worker: int) -> dict[str, psutil.Process]:
