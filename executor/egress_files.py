@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from protos.errors import FailedPrecondition
+
 SOCKET = "proxy.sock"
 
 
@@ -36,14 +38,37 @@ class EgressFiles:
         self.resolv_conf = self.root / "resolv.conf"
 
     def make(self) -> None:
-        """Make the directories; the egress process may have been first, and sets the groups (`share`)."""
-        self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for directory in (self._policy, self._boxes):
-            directory.mkdir(mode=0o750, exist_ok=True)
-        for directory in (self._own, self._hosts, self.control.parent):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        if not self.resolv_conf.exists():
-            _write(self.resolv_conf, "", 0o644)
+        """Make the directories; the egress process may have been first, and sets the groups (`share`).
+
+        Raises `FailedPrecondition` with a sentence where that cannot be.
+        """
+        try:
+            self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            for directory in (self._policy, self._boxes):
+                directory.mkdir(mode=0o750, exist_ok=True)
+            for directory in (self._own, self._hosts, self.control.parent):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            if not self.resolv_conf.exists():
+                _write(self.resolv_conf, "", 0o644)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"{self.root} cannot be used: {error.strerror}. It must belong to the executor's user."
+            ) from None
+
+    def owner(self) -> int | None:
+        """Return whose the directory is; None while there is none."""
+        with suppress(OSError):
+            return self.root.stat().st_uid
+        return None
+
+    def check_shared(self) -> None:
+        """Raise `FailedPrecondition` unless an egress process that is neither root nor the executor's user may work."""
+        for directory, wanted in ((self._policy, os.R_OK), (self._boxes, os.R_OK), (self.control.parent, os.W_OK)):
+            if not os.access(directory, wanted | os.X_OK):
+                raise FailedPrecondition(
+                    f"{directory} is not prepared for user {os.geteuid()}: it must be there, run/ belong to that user, "
+                    "policy/ and boxes/ to its group (docs/containers.md has the commands)."
+                )
 
     def share(self, uid: int, gid: int) -> None:
         """As root, give another user what the egress process needs, and go there: to read policy, to open bridges.

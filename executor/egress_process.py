@@ -30,11 +30,13 @@ from executor.egress_programs import dies_with_us, each_line, end, free_port, lo
 from executor.egress_rules import PORTS, reaches
 from executor.egress_squid import squid_conf
 from executor.owner import as_owner_of
+from protos.errors import FailedPrecondition
 
 log = logging.getLogger(__name__)
 
 _USERS = ("proxy", "nobody")
 """Under which user, if we are root: Debian's for proxies, else the one that has nothing."""
+_UNUSABLE = 4
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
 _LOOK_AGAIN_S = 5.0
 _ADDRESSES_AGAIN_S = 30.0
@@ -44,9 +46,12 @@ _MAX_UNREAD_BYTES = 64 * 1024
 
 
 async def run(data_dir: Path) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
-    files = EgressFiles(data_dir)
-    executor_uid = _settle(files)
+    """Serve until SIGTERM or SIGINT; returns the exit code, 4 where the data directory cannot be used."""
+    try:
+        executor_uid = _settle(EgressFiles(data_dir))
+    except FailedPrecondition as refusal:
+        log.error("%s", refusal.message)  # noqa: TRY400 - a sentence, not a traceback
+        return _UNUSABLE
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -65,15 +70,20 @@ def _settle(files: EgressFiles) -> int | None:
     Returns the executor's user, who alone may give orders then; None: we are that user, and closed to others.
     """
     if os.geteuid() != 0:
-        files.make()
+        executor = files.owner()
+        if executor in (None, os.geteuid()):
+            files.make()
+            executor = None
+        else:  # nothing in it is ours to make
+            files.check_shared()
         os.chdir(files.root)
-        return None
+        return executor
     for name in _USERS:
         with suppress(KeyError):
             user = pwd.getpwnam(name)
             break
     else:
-        raise OSError(f"there is no user {' or '.join(_USERS)} to run Squid under")
+        raise FailedPrecondition(f"There is no user {' or '.join(_USERS)} to run Squid under: create the user proxy.")
     data_dir = files.root.parent
     with _ends_with_parent():
         with as_owner_of(data_dir):
@@ -175,8 +185,8 @@ class _Egress:
         self._lists.pop(address, None)
 
     async def _serve_executor(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Its group may be the gateway's too.
-        if self._executor_uid is not None and _peer(writer) not in (0, self._executor_uid):
+        # Its group may be the gateway's too. We ourselves ask for our health.
+        if self._executor_uid is not None and _peer(writer) not in (0, self._executor_uid, os.geteuid()):
             log.warning("user %d may not give egress orders", _peer(writer))
             return
         control = _Control(self, reader, writer)
