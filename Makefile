@@ -43,7 +43,7 @@ egress: ## Squid and socat, which give DevBoxes a network that reaches listed na
 namespaces: # what the tests make an internet of their own with
 	@scripts/packages "to give tests an internet of their own" iproute2 openssl
 
-containers: venv web engine ## The images of gateway, executor and console
+containers: venv web engine ## The images of gateway, executor, egress and console
 	@$(WITH_ENGINE) scripts/containers
 
 engines: venv # what the tests on every engine need besides Podman

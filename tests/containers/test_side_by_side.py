@@ -1,4 +1,4 @@
-"""The two images together: every command, each of them restarted in turn, and what neither of them has."""
+"""The three images together: every command, each of them restarted in turn, and what none of them has."""
 
 import asyncio
 import subprocess
@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from conformance import suite
-from tests.containers.conftest import HOSTNAME, Side, services
+from tests.containers.conftest import HOSTNAME, Side, reaches, services
+from tests.integration.internet import CANARY
 
 SOCKETS = """
 import os, stat
@@ -40,6 +41,27 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
                 print(pid, name)
         except OSError:
             pass
+"""
+STAYS = """
+import socket
+way = socket.create_connection(("127.0.0.1", 3128))
+way.sendall(b"CONNECT allowed.test:22 HTTP/1.1\\r\\n\\r\\n")
+print("through" if b" 200 " in way.recv(100) else "not through", flush=True)
+while True:
+    try:
+        if not way.recv(100): break
+    except OSError: break
+print("cut off", flush=True)
+"""
+DEAD = """
+import os
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        state = open(f"/proc/{pid}/stat").read()
+    except OSError:
+        continue
+    if state.rpartition(")")[2].split()[0] == "Z":
+        print(state)
 """
 
 
@@ -78,9 +100,52 @@ def test_the_executor_has_no_network_and_no_token(side: Side) -> None:
     assert side.inside(side.executor, looked) == "refused\n"
 
 
-def test_both_are_healthy_and_write_nowhere(side: Side) -> None:
+def test_egress_sees_its_part_of_the_data_directory_and_nothing_else(side: Side) -> None:
+    """An ordinary user without any capability, engine, token or secrets; what is allowed is not its to write."""
+    assert side.inside(side.egress, SOCKETS) == ""  # but for its own, in a directory that it cannot list
+    assert "control.sock" in side.inside(side.egress, f"import os; print(os.listdir('{side.data}/egress/run'))")
+    program = TOKENS.replace("TOKEN", side.scene.orchestrator.token.encode()[::-1].hex())
+    assert side.inside(side.egress, program) == ""
+    assert side.inside(side.egress, f"import os; print(os.listdir('{side.data}'))") == "['egress']\n"
+    for path in ("policy/x", "boxes/x", "own/x", "x"):
+        script = f"try: open('{side.data}/egress/{path}', 'w')\nexcept PermissionError: print('refused')"
+        assert side.inside(side.egress, script) == "refused\n"
+    status = side.inside(side.egress, "print(open('/proc/1/status').read())")
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Uid:\t10004\t10004"):
+        assert line in status
+
+
+async def test_a_standard_devbox_reaches_what_is_listed_and_nothing_else(side: Side) -> None:
+    """By way of the egress container, also after it was away; a cut leaves no process behind in it."""
+    checks = side.scene
+    box = (await checks.create(allowedDomains=["allowed.test"]))["id"]
+    fetch = "curl -sS --max-time 20 -w ' %{http_code}' http://HOST/probe"
+    assert await checks.run(box, fetch.replace("HOST", "allowed.test")) == f"{CANARY}allowed\n 200"
+    assert await reaches(checks, box, "evil.test") == 403
+    assert not [seen for seen in side.internet.seen("http") if seen.startswith("evil")]
+
+    await checks.peer.open(box, "t-out", tenantId=checks.tenant, command=["python3", "-c", STAYS])
+    await checks.peer.shows("t-out", b"through")
+    await checks.ask("DevBox.egress", {"devboxId": box, "allowedDomains": [], "cut": True})
+    await checks.peer.shows("t-out", b"cut off")
+    assert await reaches(checks, box, "allowed.test") == 403
+    assert side.inside(side.egress, DEAD) == ""
+
+    await checks.ask("DevBox.egress", {"devboxId": box, "allowedDomains": ["allowed.test"]})
+    egress = side.egress.get_wrapped_container()
+    await asyncio.to_thread(egress.stop, timeout=20)
+    assert (await asyncio.to_thread(egress.wait))["StatusCode"] == 0  # by its signal, not by force
+    assert await reaches(checks, box, "allowed.test") == 0
+    await asyncio.to_thread(egress.start)
+    async with asyncio.timeout(60):
+        while await reaches(checks, box, "allowed.test") != 200:
+            await asyncio.sleep(0.1)
+    await checks.clear()
+
+
+def test_all_are_healthy_and_write_nowhere(side: Side) -> None:
     """The images' own health checks pass; the root filesystems are read-only."""
-    for container in (side.gateway, side.executor):
+    for container in (side.gateway, side.executor, side.egress):
         name = container.get_wrapped_container().name
         assert subprocess.run(["podman", "healthcheck", "run", name], check=False).returncode == 0
         script = "try: open('/opt/x', 'w')\nexcept OSError as error: print(error.strerror)"
@@ -116,14 +181,22 @@ async def test_each_is_restarted_in_turn(side: Side) -> None:
 
 
 def test_compose_gives_each_only_its_own() -> None:
-    """No engine in the gateway, no token and no network in the executor, and neither may anything."""
+    """Engine and token in one of them alone, no network in the executor, and none may anything."""
     variables = dict.fromkeys(("ORCHESTRATOR_WS_URL", "WORKER_ID", "WORKER_HOSTNAME"), "x")
-    both = services({**variables, "ENGINE_SOCKET": "/engine.sock", "TOKEN_FILE": "/the-token"})
+    tokens = {"TOKEN_FILE": "/the-token", "CONSOLE_TOKEN_FILE": "/its-token"}
+    found = services({**variables, **tokens, "ENGINE_SOCKET": "/engine.sock", "DATA_DIR": "/data"})
 
-    assert "engine.sock" not in str(both["gateway"])
-    assert "the-token" not in str(both["executor"])
-    assert both["executor"]["network_mode"] == "none"
-    for service in both.values():
+    def who_has(word: str) -> list[str]:
+        return [name for name, service in found.items() if word in str(service)]
+
+    assert who_has("engine.sock") == ["executor"]
+    assert who_has("/the-token") == ["gateway"]
+    assert who_has("/its-token") == ["console"]
+    assert who_has("profiles") == ["console"]
+    assert found["executor"]["network_mode"] == "none"
+    assert found["egress"]["volumes"] == ["/data/egress:/data/egress"]
+    for service in found.values():
         assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
         assert service["security_opt"] == ["no-new-privileges"]
         assert {"mem_limit", "pids_limit", "restart", "logging"} <= service.keys()
+        assert "ports" not in service
