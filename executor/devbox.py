@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor import oom_kills, readback
+from executor.egress_files import is_address
 from executor.policy import BoxOptions, Limits, Profile, box_options
 from executor.watchlist import Sighting
+from protos.errors import InvalidArgument
 
 PREFIX = "io.clustercode."
 WORKSPACE = "/workspace"
@@ -46,6 +48,8 @@ class DevBox:
     """Of its main process, in the engine's pid namespace; 0: it does not run."""
     egress: str = ""
     """Its address, by which the proxy knows it; empty: it has no way out, or the machine's own."""
+    volumes: tuple[str, ...] = ()
+    """Names of all its volumes, also of those that its image asks for."""
     oom_killed: bool = False
     """The engine says that its main process ended for want of memory."""
 
@@ -136,7 +140,24 @@ def devbox_of(container: dict[str, Any], install: str) -> DevBox | None:
         promised=promised,
         missing_limits=readback.missing_limits(container, promised),
         has_state=any(mount.get("Destination") == STATE for mount in container.get("Mounts") or ()),
-        egress=labels.get(f"{PREFIX}egress", ""),
+        egress=found if is_address(found := labels.get(f"{PREFIX}egress", "")) else "",
         pid=int(state.get("Pid") or 0),
+        volumes=tuple(name for name, _ in _volumes(container)),
         oom_killed=bool(state.get("OOMKilled")),
     )
+
+
+def check_image_volumes(container: dict[str, Any], promised: BoxOptions) -> None:
+    """Raise `InvalidArgument` where an image's volumes would be writable in a DevBox whose root is read-only."""
+    asked = sorted(path for _, path in _volumes(container) if path not in (WORKSPACE, STATE))
+    if promised.read_only and asked:
+        raise InvalidArgument(
+            f"The image keeps {', '.join(asked)} on volumes of their own, which would be writable: "
+            "ask for these paths in writablePaths, or use an image without VOLUME."
+        )
+
+
+def _volumes(container: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (name, path) of a container's volumes."""
+    mounts = container.get("Mounts") or ()
+    return [(mount["Name"], mount["Destination"]) for mount in mounts if mount.get("Type") == "volume"]

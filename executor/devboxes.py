@@ -16,13 +16,14 @@ from executor.data_dir import DataDir
 from executor.devbox import (
     PREFIX,
     DevBox,
+    check_image_volumes,
     container_name,
     devbox_of,
     sighting,
     volume_names,
 )
 from executor.egress import ENVIRONMENT, Egress, Wanted
-from executor.egress_containers import holder_name
+from executor.egress_containers import holder_name, is_beside
 from executor.engine import Engine
 from executor.policy import (
     BoxOptions,
@@ -218,7 +219,8 @@ class DevBoxes:
         boxes = await self.all()
         ids = {box.id for box in boxes}
         self._data_dir.keep_only_secrets_of(ids)
-        beside = await self._engine.list_names([self.label, f"{PREFIX}beside"])
+        # By name too, for a DevBox has its image's labels.
+        beside = [name for name in await self._engine.list_names([self.label, f"{PREFIX}beside"]) if is_beside(name)]
         await self.egress.adopt([(self._wanted(box), box.profile) for box in boxes if box.egress], ids, beside)
         return boxes
 
@@ -370,6 +372,8 @@ class DevBoxes:
             "request": request.request_id,
             "spec": spec,
             "labels": json.dumps(request.labels),
+            # Each label that is read is written, also where it says nothing: else the image's own counts.
+            "egress": "",
         }
         labels = {PREFIX + key: value for key, value in labels.items()}
         async with self._undone_on_failure(devbox_id):
@@ -396,7 +400,9 @@ class DevBoxes:
                 files=self.egress.files.of_box(devbox_id, request.name) if options.network == "none" else {},
                 beside=holder_name(devbox_id) if names else "",
             )
-            self._check(readback.declared(await self._engine.inspect(container_name(devbox_id)), options))
+            created = await self._engine.inspect(container_name(devbox_id))
+            check_image_volumes(created, options)
+            self._check(readback.declared(created, options))
             return await self.get(request.tenant, devbox_id)
 
     async def _first_start(self, box: DevBox) -> DevBox:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from executor.audit import Audit
 from executor.config import ExecutorConfig
-from executor.devbox import DevBox, volume_names
+from executor.devbox import DevBox
 from executor.devboxes import DevBoxes
 from executor.engine import Engine
 from executor.quotas import check_disk
@@ -54,7 +54,7 @@ class DiskWatch:
         sizes = await self._engine.disk_usage()
         by_tenant: dict[str, list[tuple[int, DevBox]]] = defaultdict(list)
         for box in await self._devboxes.list_boxes():
-            held = sum(sizes.get(name, 0) for name in (box.container, *volume_names(box.id)))
+            held = sum(sizes.get(name, 0) for name in (box.container, *box.volumes))
             by_tenant[box.tenant].append((held, box))
         self._used = {tenant: sum(held for held, _ in boxes) for tenant, boxes in by_tenant.items()}
         for tenant, boxes in by_tenant.items():

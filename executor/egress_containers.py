@@ -10,6 +10,7 @@ sidecar     ``clustercode-<id>-egress``: listens on the namespace's own loopback
 Both run without capabilities, read-only, as nobody, bounded.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,11 @@ def holder_name(devbox_id: str) -> str:
 def sidecar_name(devbox_id: str) -> str:
     """Return the name of a DevBox's sidecar."""
     return f"clustercode-{devbox_id}-egress"
+
+
+def is_beside(name: str) -> bool:
+    """Whether a container of this name is a holder or a sidecar, and no DevBox."""
+    return re.fullmatch(r"clustercode-.+-(net|egress)", name) is not None
 
 
 def repair(box: Part, holder: Part | None, sidecar: Part | None) -> Repair:

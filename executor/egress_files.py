@@ -12,6 +12,7 @@
 """
 
 import os
+import re
 import secrets
 import shutil
 import time
@@ -22,6 +23,11 @@ from pathlib import Path
 from protos.errors import FailedPrecondition
 
 SOCKET = "proxy.sock"
+
+
+def is_address(text: str) -> bool:
+    """Whether this is a loopback address as DevBoxes have, which is also the name of a file here."""
+    return re.fullmatch(r"127\.77\.[0-9]{1,3}\.[0-9]{1,3}", text) is not None
 
 
 class EgressFiles:

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+from executor.devbox import PREFIX
 from executor.egress_programs import program
 from executor.engine import Engine
 from protos.errors import NotFound, Unavailable
@@ -38,11 +39,13 @@ class EgressImage:
             return self._name
 
     async def _is_there(self) -> bool:
+        """Say whether the engine has it, and not one that somebody built under its name."""
         try:
-            await self._engine.image_labels(self._name)
+            labels = await self._engine.image_labels(self._name)
         except NotFound:
             return False
-        return True
+        name, _, value = LABEL.partition("=")
+        return labels.get(name) == value and f"{PREFIX}builder" not in labels
 
 
 def _archive() -> tuple[str, bytes]:

@@ -208,10 +208,10 @@ class Engine:
             await docker.containers.container(name).stop(t=timeout_s)
 
     async def remove(self, name: str) -> None:
-        """Kill and remove a container. Safe to repeat."""
+        """Kill and remove a container, with volumes that its image asked for. Safe to repeat."""
         try:
             async with self._call("remove", 60.0) as docker:
-                await docker.containers.container(name).delete(force=True)
+                await docker.containers.container(name).delete(force=True, v=True)
         except NotFound:
             pass
 

@@ -17,6 +17,7 @@ _ID = re.compile(rf"{_DIGEST}|[0-9a-f]{{12,64}}")
 _BUILT_NAME = re.compile(rf"(?:localhost/)?(?P<path>{_PATH}(?:/{_PATH})*)")
 _BUILT_TAG = re.compile(_TAG)
 _MAX_LENGTH = 512
+_OWN = "clustercode-"
 
 _TRANSPORTS = frozenset(
     {"atomic", "containers-storage", "dir", "docker", "docker-archive", "docker-daemon"}
@@ -51,6 +52,8 @@ def built_name(name: str, tag: str) -> str:
             "name: lower-case letters, digits, '.', '_', '-' and '/', without a registry and without a tag; "
             "images that are built here are called localhost/NAME."
         )
+    if first.startswith(_OWN):
+        raise InvalidArgument(f"name: names that begin with {_OWN} are the worker's own; choose another.")
     if tag and _BUILT_TAG.fullmatch(tag) is None:
         raise InvalidArgument("tag: letters, digits, '.', '_' and '-', at most 128, not beginning with '.' or '-'.")
     return f"localhost/{match['path']}:{tag or 'latest'}"

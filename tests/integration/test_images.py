@@ -240,7 +240,9 @@ async def test_a_step_that_fails_says_so(link: WorkerLink, engine: Engine, podma
         ({"containerfile": "FROM dir:/etc"}, InvalidArgument, "no name of an image"),
         ({"containerfile": "FROM localhost/absent"}, NotFound, "build it first"),
         ({"name": "docker.io/library/debian"}, InvalidArgument, "without a registry"),
-        ({"name": "clustercode-test"}, AlreadyExists, "another name"),
+        ({"name": "devbox"}, AlreadyExists, "another name"),
+        ({"name": "clustercode-egress"}, InvalidArgument, "worker's own"),
+        ({"name": "localhost/clustercode-egress"}, InvalidArgument, "worker's own"),
         ({"tag": "-x"}, InvalidArgument, "tag"),
         ({"labels": {"io.clustercode.tenant": "other"}}, InvalidArgument, "worker's own"),
         ({"uploadId": "absent"}, NotFound, "image.context"),
@@ -290,7 +292,7 @@ async def test_a_cancelled_build_leaves_nothing(link: WorkerLink, engine: Engine
 
         building = group.create_task(expect_cancelled())
         await watched.wait()
-        assert sleeping(sleeper)
+        await eventually(lambda: bool(sleeping(sleeper)))
         link.cancel("cancelled-build")
         link.cancel("cancelled-build")
         async with asyncio.timeout(30):
