@@ -6,7 +6,7 @@ WITH_ENGINE = . ./.cache/engine.env &&
 # The folders of tests that exist, in the order in which a failure tells most.
 TESTS = $(wildcard tests/unit tests/integration tests/containers tests/engines)
 
-.PHONY: help demo test test-long check images containers engine engines egress namespaces venv web browser services protos constraints bench clean
+.PHONY: help demo test test-long check images containers engine engines egress namespaces venv web browser services protos constraints bench dist clean
 
 help: ## Show this
 	@echo "ClusterCode worker agent. Start with 'make demo'; before a commit, 'make test'."
@@ -18,7 +18,7 @@ demo: engine egress images venv web ## A DevBox with a terminal in your browser,
 test: check engine egress namespaces images containers browser services ## All checks and all tests, with real processes, a real engine and a real browser
 	@$(WITH_ENGINE) .venv/bin/pytest $(TESTS)
 
-test-long: engine engines egress namespaces images containers browser venv web ## The tests that take long: endurance, load, many restarts
+test-long: engine engines egress namespaces images containers browser venv web dist ## The tests that take long: endurance, load, many restarts
 	@$(WITH_ENGINE) .venv/bin/pytest -m long $(TESTS)
 
 check: venv web ## Style, types, the contract's rules, and that generated files are fresh
@@ -30,6 +30,9 @@ check: venv web ## Style, types, the contract's rules, and that generated files 
 
 bench: engine images venv ## Our terminal path next to the engine's own and other web terminals
 	@$(WITH_ENGINE) .venv/bin/python -m bench
+
+dist: venv web ## dist/: the wheel, and the program in one file for this platform
+	@scripts/dist
 
 engine: ## A Podman that works; one that does already is left alone
 	@scripts/engine
@@ -71,6 +74,6 @@ constraints: ## Pin the dependencies again (UPGRADE=1: to the newest)
 
 # Not .cache/engine: containers that are running refer to it. Images go with 'podman rmi'.
 clean: ## Remove what was made in this folder; images and DevBoxes stay
-	rm -rf .venv .cache/uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .cache/uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	rm -rf console/node_modules console/static/vendor
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from clustercode import program
 from console.app import Console, serve
 from console.config import TENANT, ConsoleConfig
 from console.errors import ConsoleError
@@ -109,7 +110,7 @@ async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink
     log_path = directory / "worker.log"
     with log_path.open("wb") as log_file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "clustercode", "worker",
+            *program.command("worker"),
             "--mode", "byom", "--url", console.worker_url, "--token-file", str(console.token_file), "--tenant", TENANT,
             "--data-dir", str(directory / "data"),
             stdin=asyncio.subprocess.DEVNULL, stdout=log_file, stderr=log_file,

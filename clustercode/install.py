@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import click
 
+from clustercode import program
 from clustercode.configuration import Configuration
 from clustercode.errors import Unusable
 from clustercode.operator_client import NotRunning, Operator
@@ -67,15 +68,14 @@ def uninstall(configuration: Configuration, *, root: bool) -> None:
 
 
 def _service(configuration: Configuration, *, root: bool) -> Service:
-    beside = Path(sys.executable).with_name("clustercode")
-    program = str(beside) if beside.exists() else shutil.which("clustercode")
-    if program is None or not program.isprintable() or " " in program:
+    path = program.path()
+    if path is None or not path.isprintable() or " " in path:
         raise Unusable("The program 'clustercode' is not where a service could find it: install it with pip or pipx.")
     return service(
         platform=sys.platform,
         root=root,
         mode=configuration.get("mode"),
-        program=program,
+        program=path,
         home=PurePosixPath(Path.home()),
         has_sysusers=shutil.which("systemd-sysusers") is not None,
         known=_known(),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import click
 
+from clustercode import program
 from clustercode.configuration import Configuration, without_ours
 from clustercode.settings import Process
 from clustercode.users import User, Users, cost, plain_environment
@@ -197,8 +198,7 @@ class _Child:
         return process.returncode == 0
 
     async def _run_once(self) -> int:
-        # -P: not from the working directory, which may be a stranger's repository with a click.py of its own.
-        command = [sys.executable, "-P", "-m", "clustercode", self.name, "--handed-over"]
+        command = program.command(self.name, "--handed-over")
         # Whoever kills the supervisor must not leave its children behind. And nothing of ours ever runs as root that is
         # another user's: setpriv becomes that user, for good, and then our program.
         options = ["--pdeathsig", "TERM", *(self._user.setpriv_options if self._user else ())]

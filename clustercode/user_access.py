@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clustercode import checks
+from clustercode import checks, program
 from clustercode.configuration import Configuration
 from clustercode.errors import Unusable
 from clustercode.users import User, Users
@@ -127,7 +127,7 @@ def _foreign(path: Path, executor: User) -> Problem:
 
 
 def _program(users: Users) -> Iterator[Problem]:
-    paths = [Path(sys.executable)] if getattr(sys, "frozen", False) else [Path(sys.executable), Path(__file__)]
+    paths = [Path(sys.executable)] if program.is_one_file() else [Path(sys.executable), Path(__file__)]
     for user in (users.gateway, users.executor):
         if not all(_may(user, "-r", path) for path in paths) or not _may(user, "-x", paths[0]):
             yield Problem(
