@@ -46,7 +46,7 @@ class DisplayClient:
         """Bytes that came and were not read."""
         return len(self._held)
 
-    async def read(self, size: int, timeout_s: float = 20) -> bytes:
+    async def read(self, size: int, timeout_s: float = 60) -> bytes:
         """Return exactly so many bytes; raises `EOFError` with the reason once it is over, `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while len(self._held) < size:
@@ -63,14 +63,14 @@ class DisplayClient:
             self.ack(self.position)
         return data
 
-    async def wait_held(self, size: int, timeout_s: float = 20) -> None:
+    async def wait_held(self, size: int, timeout_s: float = 60) -> None:
         """Return once so many bytes are there, acknowledging none; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while len(self._held) < size:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def wait_closed(self, timeout_s: float = 20) -> str:
+    async def wait_closed(self, timeout_s: float = 60) -> str:
         """Return the reason once it is over; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while self.reason is None:

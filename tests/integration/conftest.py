@@ -6,6 +6,7 @@ container, volume, network, image or process is left that was not there before.
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -202,6 +203,16 @@ def _census() -> dict[str, set[str]]:
     }  # fmt: skip
 
 
+def quiet_port() -> int:
+    """A port of loopback for another process to listen on: of those that no connection gets by itself meanwhile."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(10_000, first_given), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
+
+
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A short path: Unix sockets take 107 bytes."""
@@ -229,6 +240,11 @@ def gateway_process(
         [*command, "--worker-id", worker_id, "--executor-socket", str(rpc), *arguments],
         directory / log,
     )
+
+
+async def serves(executor: Process) -> None:
+    """Wait until an executor that was started takes calls."""
+    await eventually(lambda: "executor serves" in executor.text())
 
 
 @asynccontextmanager
@@ -344,7 +360,7 @@ async def answers(link: WorkerLink) -> bool:
     return True
 
 
-async def eventually(holds: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+async def eventually(holds: Callable[[], bool] | Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
     """Wait until something holds that nothing tells us of: another process's state. Raises `TimeoutError`."""
     async with asyncio.timeout(timeout_s):
         while True:

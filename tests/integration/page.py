@@ -179,6 +179,14 @@ class ShownTerminal:
         """Wait until a line of its buffer is exactly this."""
         await self._page.wait_for_function(_HAS_LINE, arg=[self.session_id, text], polling=_POLL_MS)
 
+    async def shows(self, text: str) -> None:
+        """Wait until a line of its buffer has this in it."""
+        await self._page.wait_for_function(
+            f"([session, wanted]) => ({_TEXT})(session).some((line) => line.includes(wanted))",
+            arg=[self.session_id, text],
+            polling=_POLL_MS,
+        )
+
     async def line_from(self, start: str) -> str:
         """Wait for a line that begins so; returns the first one."""
         found = await self._page.wait_for_function(

@@ -15,6 +15,7 @@ import pytest
 from conformance.orchestrator import Json, Orchestrator, Peer, frame, orchestrator
 from console.app import Console
 from console.terminal_client import Terminal
+from gateway.backoff import JITTER
 from tests.integration.conftest import (
     IMAGE,
     OTHER_TENANT,
@@ -270,11 +271,13 @@ async def test_the_largest_message_is_taken_and_a_larger_one_closes(scene: Scene
         asked["payload"]["stdin"] = stdin
         await peer.send_raw(json.dumps(asked).ljust(MIB))
         answer = await peer.expect(type="response", id="largest")
-        for _ in range(2):
+        for step in (2, 4):
+            sent = asyncio.get_running_loop().time()
             await peer.send_raw(json.dumps(asked).ljust(MIB + 1))
             await peer.closed.wait()
             assert peer.ws.close_code == 1009
             peer, register = await running.peer()
+            assert running.attempts[-1] - sent >= step * (1 - JITTER)
             assert [state["sessionId"] for state in register["sessions"]].count("large") == 1
         opened = await peer.open(scene.box, "large")
         await peer.type("large", b"exit 3\n")
@@ -283,9 +286,7 @@ async def test_the_largest_message_is_taken_and_a_larger_one_closes(scene: Scene
         assert answer["payload"]["stdout"] == f"{room // 4 * 3}\n"
         assert opened["resumed"] is True
         assert ended["payload"]["exitCode"] == 3
-        first, second, third = running.attempts
-        assert second - first > 1
-        assert third - second > second - first
+        assert len(running.attempts) == 3
     await scene.all_goes_on()
 
 
@@ -359,7 +360,8 @@ async def test_input_that_a_program_does_not_read_is_bounded(scene: Scene) -> No
         sent += 32768
         with suppress(TimeoutError):
             refused = await scene.peer.expect(0.02, type="error", sessionId="deaf")
-    assert refused is not None
+    if refused is None:  # all is on its way, before the first word about it came
+        refused = await scene.peer.expect(type="error", sessionId="deaf")
     await scene.all_goes_on()
     await scene.peer.ask("DevBox.exec", {"tenantId": TENANT, "devboxId": scene.box, "command": "touch /workspace/go"})
     at = refused["error"]["details"]["inputOffset"]
@@ -423,13 +425,16 @@ async def test_floods_that_nobody_takes_cost_no_memory(podman: Podman, console: 
             ]
             await link.request("DevBox.exec", {"devboxId": box, "command": "touch /workspace/go"})
             echoes = 0
-            while podman.run("exec", f"clustercode-{box}", "ls", "/workspace").count("done-") < len(floods):
+            while (
+                echoes < 2
+                or podman.run("exec", f"clustercode-{box}", "ls", "/workspace").count("done-") < len(floods)
+                or not all(flood.refusals for flood in floods)
+            ):
                 echoes += 1
                 await witness.write(b"echo echo-$((%d+0))\n" % echoes)
                 await witness.read_until(b"echo-%d\r\n" % echoes)
             after = (worker.gateway.rss, worker.executor.rss)
 
-        assert echoes > 1
         assert all(flood.refusals[0].code == "FAILED_PRECONDITION" for flood in floods)
         assert [end - start < GROWTH for start, end in zip(before, after, strict=True)] == [True, True]
 
@@ -451,7 +456,7 @@ async def test_an_orchestrator_that_stops_reading_costs_no_memory(podman: Podman
                 for name in floods:
                     await peer.open(box, name, command=RAW + GO + YES)
                 await peer.ask("DevBox.exec", {"tenantId": TENANT, "devboxId": box, "command": "touch /workspace/go"})
-                await peer.until(lambda: all(peer.offset(name) > MIB // 2 for name in floods))
+                await peer.until(lambda: all(peer.offset(name) > MIB // 2 for name in floods), 120)
                 peer.stop_reading()
                 looks: list[str] = []
 
@@ -467,7 +472,7 @@ async def test_an_orchestrator_that_stops_reading_costs_no_memory(podman: Podman
                 stopped = [peer.offset(name) for name in floods]
                 peer.read_on()
                 await peer.until(
-                    lambda: all(peer.offset(name) > at + MIB for name, at in zip(floods, stopped, strict=True)), 60
+                    lambda: all(peer.offset(name) > at + MIB for name, at in zip(floods, stopped, strict=True)), 120
                 )
 
                 assert looks[-1].count("(yes)") == len(floods)

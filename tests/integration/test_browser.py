@@ -109,8 +109,7 @@ async def test_a_devbox_is_stopped_and_started(page: ConsolePage, link: WorkerLi
     box = page.devbox("to-stop")
     await page.find("stop", box).click()
     await expect(page.find("devbox-state", box)).to_contain_text("stopped")
-    ended = await page.terminal("ended")
-    assert any("The shell ended" in line for line in await ended.lines())
+    await (await page.terminal("ended")).shows("The shell ended")
     await page.find("start", box).click()
     await page.is_running("to-stop")
 
@@ -121,7 +120,7 @@ async def test_a_devbox_is_stopped_and_started(page: ConsolePage, link: WorkerLi
     await new.run("tr a-z A-Z < /workspace/file", "KEPT")
     await new.type("exit 7\n")
     await expect(new.tab).to_have_attribute("data-state", "ended")
-    assert any("exit code 7" in line for line in await new.lines())
+    await new.shows("exit code 7")
 
 
 async def test_copy_and_paste(page: ConsolePage, link: WorkerLink) -> None:

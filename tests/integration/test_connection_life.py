@@ -21,7 +21,7 @@ from gateway import app, liveness
 from gateway.backoff import DELAYS_S, HEALTHY_AFTER_S, JITTER
 from gateway.config import GatewayConfig
 from gateway.errors import ExitCode
-from tests.integration.conftest import IMAGE, TENANT, Podman, eventually, executor_process, remove_all, started
+from tests.integration.conftest import IMAGE, TENANT, Podman, eventually, executor_process, remove_all, serves, started
 from tests.integration.link_proxy import link_proxy
 
 
@@ -109,7 +109,9 @@ async def place(podman: Podman) -> AsyncIterator[Path]:
     """A directory with an executor that serves."""
     with TemporaryDirectory(prefix="cc-") as name:
         try:
-            async with started(executor_process(podman, Path(name))):
+            executor = executor_process(podman, Path(name))
+            async with started(executor):
+                await serves(executor)
                 yield Path(name)
         finally:
             remove_all(Path(name) / "data")
@@ -119,7 +121,7 @@ async def place(podman: Podman) -> AsyncIterator[Path]:
 def quick_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead connection is found at once instead of after 40 seconds."""
     monkeypatch.setattr(liveness, "PING_INTERVAL_S", 0.05)
-    monkeypatch.setattr(liveness, "PING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(liveness, "PING_TIMEOUT_S", 2.0)
 
 
 async def healthy(cloud: Orchestrator, gateway: Gateway) -> Peer:
@@ -339,7 +341,7 @@ async def test_a_connection_that_died_in_sleep_is_found_at_once(
     ahead_s = 0.0
     monkeypatch.setattr(liveness, "wall_clock", lambda: time.time() + ahead_s)
     monkeypatch.setattr(liveness, "SLEEP_CHECK_S", 0.05)
-    monkeypatch.setattr(liveness, "PROBE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(liveness, "PROBE_TIMEOUT_S", 2.0)
     async with (
         orchestrator(place) as cloud,
         link_proxy(cloud.port) as link,

@@ -113,7 +113,7 @@ async def test_the_viewer_gives_the_desktop_its_size(link: WorkerLink, box: str)
         await rfb.update()
         rfb.resize(720, 500)
         rfb.ask(0, 0, 720, 500, incremental=True)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 sizes = [tuple(rect[2:4]) for rect in await rfb.update() if rect[4] == EXTENDED_DESKTOP_SIZE]
                 if (720, 500) in sizes:

@@ -412,7 +412,7 @@ async def test_the_list_changes_while_the_devbox_runs(link: WorkerLink) -> None:
         found = await probe(link, devbox_id, [["connect", "exact.test", 443], ["connect", "allowed.test", 443]])
         return CANARY in found[0] and found[1].startswith("!")
 
-    await eventually(follows, timeout_s=5)
+    await eventually(follows)
     count = len(await _output(link, devbox_id, background["backgroundId"], "more"))
     await eventually(lambda: _longer(link, devbox_id, background["backgroundId"], count))
 
@@ -484,7 +484,7 @@ async def survives_kills(site: Site, link: WorkerLink, engine: Callable[..., str
         with suppress(Exception):  # whoever is away, nothing else is a way out
             found = await probe(link, devbox_id, [["connect", "evil.test", 443], ["tcp", EVIL, 80], ["udp", EVIL, 53]])
         assert not any(CANARY in text for text in found), name
-        await eventually(works, timeout_s=30)
+        await eventually(works)
     assert (await link.request("DevBox.list"))["devboxes"][0]["startedAt"] == begun
 
     # And after a restart of the DevBox, with all that died before.
@@ -531,8 +531,8 @@ async def builds_reach(site: Site, link: WorkerLink, engine: Callable[..., str],
     ``engine`` runs its command line.
     """
     steps = (
-        "curl -sS -m 10 http://deb.debian.org/probe 2>&1 || true",
-        "curl -sS -m 10 http://evil.test/probe 2>&1 || true",
+        "curl -sS -m 60 http://deb.debian.org/probe 2>&1 || true",
+        "curl -sS -m 60 http://evil.test/probe 2>&1 || true",
         f"curl -sS -m 5 --noproxy '*' http://{ALLOWED}/probe 2>&1 || true",
         f"curl -sS -m 5 --noproxy '*' http://{WORKER}/probe 2>&1 || true",
         "getent hosts deb.debian.org || true",
@@ -610,7 +610,7 @@ time.sleep(60)
 
 async def _output(link: WorkerLink, devbox_id: str, background_id: str, text: str) -> str:
     asked = {"devboxId": devbox_id, "backgroundId": background_id, "offset": 0}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             data = base64.b64decode((await link.request("DevBox.exec.background.capture", asked))["data"]).decode()
             if text in data:

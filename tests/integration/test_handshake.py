@@ -21,6 +21,8 @@ from tests.integration.conftest import (
     eventually,
     executor_process,
     gateway_process,
+    quiet_port,
+    serves,
     started,
 )
 
@@ -32,9 +34,11 @@ def a_gateway(directory: Path, url: str, token_file: Path, *more: str) -> Proces
 
 @pytest.fixture(scope="module")
 async def place(podman: Podman) -> AsyncIterator[Path]:
-    """A directory with an executor that serves: a gateway's first dial waits a while for one."""
+    """A directory with an executor that serves."""
     with TemporaryDirectory(prefix="cc-") as name:
-        async with started(executor_process(podman, Path(name))):
+        executor = executor_process(podman, Path(name))
+        async with started(executor):
+            await serves(executor)
             yield Path(name)
 
 
@@ -85,9 +89,7 @@ async def test_of_two_instances_the_older_stops(place: Path, console: Console) -
 
 async def test_an_absent_orchestrator_is_waited_for(place: Path) -> None:
     """The gateway keeps trying and is connected once there is one."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = quiet_port()
     token_file = place / "token"
     token_file.write_text(TOKEN)
     gateway = a_gateway(place, f"ws://127.0.0.1:{port}/ws/worker", token_file)
@@ -106,7 +108,10 @@ async def test_it_registers_with_the_fixed_fields_and_beats(place: Path) -> None
         started(a_gateway(place, cloud.worker_url, cloud.token_file)),
     ):
         peer, register = await cloud.peer()
-        beats = [await peer.expect(type="worker.heartbeat") for _ in range(2)]
+        beats = [await peer.expect(type="worker.heartbeat")]
+        # The first may come before the executor knows where its engine keeps things.
+        while len(beats) < 2 or "diskTotal" not in beats[-1]["payload"]:
+            beats.append(await peer.expect(type="worker.heartbeat"))
 
     assert {key: type(value) for key, value in register.items()} == {
         "name": str,
@@ -144,7 +149,6 @@ async def test_it_registers_with_the_fixed_fields_and_beats(place: Path) -> None
         assert payload["containersRunning"] == 0
         assert payload["gatewayStatus"] == "connected"
         assert payload["memoryFree"] > 0
-    # The first beat may come before the executor knows where its engine keeps things.
     assert beats[-1]["payload"]["diskTotal"] > beats[-1]["payload"]["diskFree"] > 0
     assert set(beats[-1]["payload"]) == {
         *("cpuUsage", "memoryFree", "diskTotal", "diskFree", "containersRunning", "gatewayStatus"),
@@ -166,7 +170,9 @@ async def test_an_executor_s_socket_that_others_may_use_is_refused(directory: Pa
 
 async def test_a_socket_that_is_opened_to_others_meanwhile_is_not_used(podman: Podman, directory: Path) -> None:
     """What was right at the start is looked at again before each call: UNAVAILABLE until it is right again."""
-    async with orchestrator(directory) as cloud, started(executor_process(podman, directory)):
+    executor = executor_process(podman, directory)
+    async with orchestrator(directory) as cloud, started(executor):
+        await serves(executor)
         gateway = a_gateway(directory, cloud.worker_url, cloud.token_file)
         async with started(gateway):
             peer, _ = await cloud.peer()

@@ -31,7 +31,7 @@ class Witness:
         for _ in range(ECHOES):
             self.echoes += 1
             await self.terminal.write(b"echo echo-$((%d+0))\n" % self.echoes)
-            await self.terminal.read_until(b"echo-%d\r\n" % self.echoes, 20)
+            await self.terminal.read_until(b"echo-%d\r\n" % self.echoes, 60)
 
 
 @pytest.fixture(autouse=True)

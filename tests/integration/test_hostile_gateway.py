@@ -141,7 +141,7 @@ async def call(stub: ExecutorServiceStub, method: str, messages: list[Any]) -> t
     descriptor = METHODS[method]
     rpc = getattr(stub, method)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             if descriptor.client_streaming:
                 # The first is waited for: a client whose writing is cut short by a refusal reports that instead.
                 stream = rpc()
@@ -166,7 +166,7 @@ async def call(stub: ExecutorServiceStub, method: str, messages: list[Any]) -> t
     except grpc.aio.AioRpcError as error:
         return error.code(), str(error.details())
     except TimeoutError:
-        return grpc.StatusCode.UNKNOWN, "no end within a minute"
+        return grpc.StatusCode.UNKNOWN, "no end within two minutes"
     return grpc.StatusCode.OK, ""
 
 
@@ -220,7 +220,7 @@ async def test_no_rpc_reaches_beyond_the_tenant(scene: Scene, calls: int, seed: 
     assert defects == []
     assert after == before
     assert refused.total() > calls / 3
-    await eventually(lambda: audited(scene, lines).total() >= refused.total(), 5)
+    await eventually(lambda: audited(scene, lines).total() >= refused.total())
     assert audited(scene, lines) == refused
     assert {method for method, _ in refused} >= {name for name in METHODS if takes_tenant(name)}
     assert scene.seam.process.running is not None

@@ -295,7 +295,7 @@ async def test_a_cancelled_build_leaves_nothing(link: WorkerLink, engine: Engine
         await eventually(lambda: bool(sleeping(sleeper)))
         link.cancel("cancelled-build")
         link.cancel("cancelled-build")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await building
 
     assert sleeping(sleeper) == []

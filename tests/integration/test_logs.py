@@ -16,7 +16,16 @@ import pytest
 
 from clustercode.logs import ForPeople
 from conformance.orchestrator import Peer, orchestrator
-from tests.integration.conftest import TENANT, Podman, Process, eventually, executor_process, gateway_process, started
+from tests.integration.conftest import (
+    TENANT,
+    Podman,
+    Process,
+    eventually,
+    executor_process,
+    gateway_process,
+    serves,
+    started,
+)
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -30,7 +39,7 @@ async def talked(podman: Podman) -> AsyncIterator[tuple[Peer, Process, Process]]
             executor = executor_process(podman, place, "--log-level", "DEBUG")
             gateway = gateway_process(place, cloud.worker_url, cloud.token_file, "--log-level", "DEBUG")
             async with started(executor, gateway):
-                await eventually(lambda: "executor serves" in executor.text())
+                await serves(executor)
                 peer, register = await cloud.peer()
                 while not register["containerEngines"]:  # connected before the executor served
                     peer, register = await cloud.peer()
@@ -51,12 +60,15 @@ async def test_a_request_s_id_is_in_the_logs_of_both_processes(talked: tuple[Pee
     assert not (await peer.ask("DevBox.start", devbox, message_id="find-me"))["ok"]
     assert (await peer.ask("DevBox.list", {"tenantId": TENANT}, message_id="another"))["ok"]
 
+    def has(process: Process, request: str, said: str) -> bool:
+        return any(said in line["msg"] for line in lines(process) if line.get("request") == request)
+
     for process, said in ((gateway, "DevBox.start"), (executor, "StartDevBox")):
-        await eventually(lambda process=process: "NOT_FOUND" in process.text())
+        await eventually(lambda process=process: has(process, "find-me", "NOT_FOUND"))
         mine = [line["msg"] for line in lines(process) if line.get("request") == "find-me"]
         assert said in mine[0]
         assert "NOT_FOUND" in mine[-1]
-    assert any("ListDevBoxes" in line["msg"] for line in lines(executor) if line.get("request") == "another")
+    await eventually(lambda: has(executor, "another", "ListDevBoxes"))
     assert "request" not in next(line for line in lines(gateway) if line["msg"].startswith("Dialing"))
 
 

@@ -1,7 +1,6 @@
 """Figures for Prometheus: one look shows both processes, and is as Prometheus would read it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from tests.integration.conftest import (
     eventually,
     executor_process,
     gateway_process,
+    quiet_port,
     remove_all,
     started,
 )
@@ -33,9 +33,7 @@ async def watched(podman: Podman) -> AsyncIterator[tuple[Orchestrator, Peer, Pro
     """An orchestrator, its connection, the executor, and where the figures are."""
     with TemporaryDirectory(prefix="cc-") as name:
         place = Path(name)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"127.0.0.1:{quiet_port()}"
         async with orchestrator(place) as cloud:
             executor = executor_process(podman, place)
             gateway = gateway_process(place, cloud.worker_url, cloud.token_file, "--metrics", address)
@@ -71,6 +69,12 @@ async def test_a_look_shows_both_processes(watched: tuple[Orchestrator, Peer, Pr
     await peer.open(box, "s-1", command=["sh", "-c", "echo hello; cat"])
     await peer.shows("s-1", b"hello")
 
+    opened = ("clustercode_gateway_command_seconds_count", "OK", "terminal.open")
+
+    async def counted() -> bool:  # once the answer has gone out
+        return (await look(url)).get(opened) == 1
+
+    await eventually(counted)
     seen = await look(url)
     assert seen["clustercode_gateway_connected",] == 1
     assert seen["clustercode_gateway_command_seconds_count", "OK", "DevBox.create"] == 1
@@ -90,9 +94,12 @@ async def test_a_look_shows_both_processes(watched: tuple[Orchestrator, Peer, Pr
 
     await peer.close(1012)
     peer, _ = await cloud.peer()
-    seen = await look(url)
-    assert seen["clustercode_gateway_reconnects_total", "close_1012"] == 1
-    assert seen["clustercode_gateway_connections_total",] >= 2
+
+    async def again() -> bool:  # once the gateway knows that it is registered, after we do
+        return (await look(url))["clustercode_gateway_connections_total",] >= 2
+
+    await eventually(again)
+    assert (await look(url))["clustercode_gateway_reconnects_total", "close_1012"] == 1
 
     await executor.kill()
 
@@ -105,9 +112,7 @@ async def test_a_look_shows_both_processes(watched: tuple[Orchestrator, Peer, Pr
 async def test_who_fetches_figures_is_no_connection_of_the_gateway_s(directory: Path) -> None:
     """Or a container whose orchestrator is away would be well as long as somebody looks."""
     (directory / "token").write_text("a-token")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = quiet_port()
     gateway = gateway_process(directory, "ws://127.0.0.1:1", directory / "token", "--metrics", f"127.0.0.1:{port}")
     async with started(gateway):
         await eventually(lambda: "Dialing again" in gateway.text())

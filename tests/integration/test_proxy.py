@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from conformance.orchestrator import HOST, TOKEN, Orchestrator, orchestrator
-from tests.integration.conftest import Podman, eventually, executor_process, gateway_process, started
+from tests.integration.conftest import Podman, eventually, executor_process, gateway_process, serves, started
 from tests.integration.connect_proxy import connect_proxy
 
 NAME = "orchestrator.test"
@@ -18,9 +18,11 @@ NAME = "orchestrator.test"
 
 @pytest.fixture(scope="module")
 async def place(podman: Podman) -> AsyncIterator[Path]:
-    """A directory with an executor that serves: a gateway's first dial waits a while for one."""
+    """A directory with an executor that serves."""
     with TemporaryDirectory(prefix="cc-") as name:
-        async with started(executor_process(podman, Path(name))):
+        executor = executor_process(podman, Path(name))
+        async with started(executor):
+            await serves(executor)
             yield Path(name)
 
 

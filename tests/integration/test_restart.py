@@ -29,7 +29,7 @@ from tests.integration.conftest import (
 
 async def heartbeat_says(link: WorkerLink, status: str) -> str:
     """Wait for a heartbeat with this gatewayStatus; returns its detail."""
-    await eventually(lambda: link.heartbeat is not None and link.heartbeat.gateway_status == status, 40)
+    await eventually(lambda: link.heartbeat is not None and link.heartbeat.gateway_status == status, 120)
     assert link.heartbeat is not None
     return link.heartbeat.gateway_status_detail or ""
 

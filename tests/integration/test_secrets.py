@@ -30,7 +30,7 @@ async def use(link: WorkerLink, box: str) -> list[str]:
         await terminal.close()
     command = {"devboxId": box, "command": 'test -n "$CANARY" && echo back""ground'}
     started = await link.request("DevBox.exec.background", command)
-    asked = {"devboxId": box, "backgroundId": started["backgroundId"], "waitMs": 5000}
+    asked = {"devboxId": box, "backgroundId": started["backgroundId"], "waitMs": 60_000}
     captured = await link.request("DevBox.exec.background.capture", asked)
     assert captured["data"] == "YmFja2dyb3VuZAo="
     said = []

@@ -168,8 +168,12 @@ async def test_closing_ends_the_shell_and_what_it_started(link: WorkerLink, podm
     terminal = await Terminal(link, box).open()
     await terminal.write(b"sleep 801 &\n(trap '' HUP TERM; sleep 802) &\nsetsid sleep 803 &\necho started $((1+1))\n")
     await terminal.read_until(b"started 2")
-    before = await processes(link, box)
-    assert all(f"sleep {number}" in before for number in (801, 802, 803))
+
+    async def run() -> bool:  # the shell has started them; they may not be the programs yet
+        now = await processes(link, box)
+        return all(f"sleep {number}" in now for number in (801, 802, 803))
+
+    await eventually(run)
 
     await terminal.close()
 
@@ -214,7 +218,7 @@ async def test_a_second_viewer_takes_a_session_over(link: WorkerLink) -> None:
     async with Terminal(link, box, session_id=first.session_id) as second:
         assert second.answer.resumed is True
         assert b"one 11" in await second.read_until(b"one 11")
-        assert first.is_taken
+        await eventually(lambda: first.is_taken)
         await second.write(b"echo two $((20+2))\n")
         await second.read_until(b"two 22")
 
@@ -293,6 +297,11 @@ async def test_an_open_sent_again_opens_no_second_shell(link: WorkerLink) -> Non
     assert first["sessionId"] == again["sessionId"] != other["sessionId"]
     assert again["resumed"] is False or again["offset"] == 0
     opens = {"devboxId": box, "command": "cat /workspace/opens"}
+
+    async def both_began() -> bool:  # an open is answered before its program has done anything
+        return (await link.request("DevBox.exec", opens))["stdout"].count("opened\n") >= 2
+
+    await eventually(both_began)
     assert (await link.request("DevBox.exec", opens))["stdout"] == "opened\nopened\n"
     assert (await processes(link, box)).count("sleep 700\n") <= 2
 

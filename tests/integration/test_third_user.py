@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -80,12 +81,13 @@ print(json.dumps(got))
 
 def listening(pids: list[int]) -> list[str]:
     """TCP and UDP sockets that processes listen on."""
-    inodes = {
-        str(link.readlink()).removeprefix("socket:[").removesuffix("]")
-        for pid in pids
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if str(link.readlink()).startswith("socket:")
-    }
+    inodes = set()
+    for pid in pids:
+        with suppress(FileNotFoundError):  # a process that ended, whose sockets went with it
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(FileNotFoundError):  # one that was closed
+                    if (to := str(link.readlink())).startswith("socket:"):
+                        inodes.add(to.removeprefix("socket:[").removesuffix("]"))
     found = []
     for kind, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
         for line in Path(f"/proc/{pids[0]}/net/{kind}").read_text().splitlines()[1:]:
