@@ -80,7 +80,7 @@ def opened(link: WorkerLink, wire: Wire, offset: int = 0, input_offset: int = 0,
 
 
 async def soon(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 

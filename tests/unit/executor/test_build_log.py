@@ -1,6 +1,6 @@
 """From what an engine says of a build to steps and lines."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.build_log import MAX_LINES_CHARACTERS, BuildLines, BuildLog, BuildStep
@@ -32,7 +32,6 @@ def test_numbers_that_a_build_prints_itself_break_nothing() -> None:
     assert all(0 <= (event.fraction or 0) <= 1 for event in events if isinstance(event, BuildStep))
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab\n", max_size=30)))
 def test_nothing_is_lost_or_doubled(pieces: list[str]) -> None:
     """However it is cut, the lines together are the log."""

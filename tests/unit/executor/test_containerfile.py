@@ -1,7 +1,7 @@
 """Containerfiles: what is taken, what is refused, and that what was checked is what the engine gets."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.containerfile import Containerfile, read
@@ -97,7 +97,6 @@ def test_with_a_network_addresses_may_be_added() -> None:
     assert "ADD http://x /y" in Containerfile("FROM x\nADD http://x /y", {}, has_network=True).text({"x": "x"}, {}, {})
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.context_tar import write_context
@@ -134,7 +134,6 @@ def test_a_stopped_copy_ends() -> None:
         write_context(io.BytesIO(archive_of(member("x"))), io.BytesIO(), "FROM x", max_bytes=1, stopped=lambda: True)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2048), st.integers(0, 1535))
 def test_damaged_archives_are_refused_or_read(noise: bytes, position: int) -> None:
     """No archive makes anything but a refusal or a context."""

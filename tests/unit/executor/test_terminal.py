@@ -120,15 +120,18 @@ async def test_after_the_grace_the_viewer_is_detached_and_the_oldest_output_goes
 
 async def test_progress_starts_the_grace_anew() -> None:
     """A slow viewer that acknowledges keeps everything."""
-    terminal, _ = a_terminal(grace_s=0.05)
+    terminal, _ = a_terminal(grace_s=60)
     viewer = terminal.attach(None, None)
     write(terminal, b"x" * SCROLLBACK)
     await viewer.next()
     for step in range(1, 6):
-        await asyncio.sleep(0.02)
+        begun = terminal._grace
         terminal.ack(viewer, step * 100)
         write(terminal, b"y" * 100)
 
+        assert begun is not None
+        assert begun.cancelled()
+        assert terminal._grace not in (None, begun)
     assert viewer.detached is None
     assert terminal.scrollback.base == 500
     terminal.close()
