@@ -338,10 +338,15 @@ async def link(shared_worker: Worker) -> AsyncIterator[WorkerLink]:
     """The orchestrator's side of the shared worker, which has no DevBoxes before and after."""
     link = await shared_worker.link()
     yield link
-    for box in (await link.request("DevBox.list-all"))["devboxes"]:
-        await link.request(
-            "DevBox.remove", {"tenantId": box["tenantId"], "devboxId": box["id"], "force": True}, timeout_s=60
-        )
+    await empty(link)
+
+
+async def empty(link: WorkerLink) -> None:
+    """Remove all of a worker's DevBoxes."""
+    async with asyncio.TaskGroup() as group:
+        for box in (await link.request("DevBox.list-all", timeout_s=60))["devboxes"]:
+            of_box = {"tenantId": box["tenantId"], "devboxId": box["id"], "force": True}
+            group.create_task(link.request("DevBox.remove", of_box, timeout_s=60), name=f"remove {box['name']}")
 
 
 async def create(link: WorkerLink, name: str = "box", image: str = IMAGE, **more: object) -> str:

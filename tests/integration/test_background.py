@@ -141,14 +141,19 @@ async def until_answered(link: WorkerLink, kind: str, payload: dict[str, Any], r
                 await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("megabytes", [20, pytest.param(200, marks=pytest.mark.long)])
+def numbers(count: int) -> str:
+    """A command that writes so many lines of 8 bytes, each with its number."""
+    return f"awk 'BEGIN {{ for (i = 0; i < {count}; i++) printf \"%07d\\n\", i }}'"
+
+
+@pytest.mark.parametrize("megabytes", [10, pytest.param(200, marks=pytest.mark.long)])
 async def test_all_output_comes_once_though_the_executor_is_killed(worker: Worker, megabytes: int) -> None:
     """While it writes known bytes the executor is killed three times: capture by offset yields all, and the code."""
     link = await worker.link()
     box = await create(link)
     block = b"".join(b"%07d\n" % number for number in range(131072))
     assert len(block) == 1024**2
-    await run(link, box, "i=0; while [ $i -lt 131072 ]; do printf '%07d\\n' $i; i=$((i+1)); done >/tmp/block")
+    await run(link, box, f"{numbers(131072)} >/tmp/block")
     blocks = megabytes * 1_000_000 // len(block)
     background = await Background.start(link, box, PATTERN.format(blocks=blocks), logBytes=256 * 1024**2)
     digest, size, answer, kills = hashlib.sha256(), 0, {"running": True}, 0
@@ -178,8 +183,7 @@ async def test_all_output_comes_once_though_the_executor_is_killed(worker: Worke
 async def test_the_log_is_bounded_and_says_the_oldest_offset_it_keeps(link: WorkerLink) -> None:
     """Of 5 MB through a log of 1 MiB the newest are kept, at their true offsets; what is gone is said to be."""
     box = await create(link)
-    command = "i=0; while [ $i -lt 625000 ]; do printf '%07d\\n' $i; i=$((i+1)); done"
-    background = await Background.start(link, box, command, logBytes=1024**2)
+    background = await Background.start(link, box, numbers(625000), logBytes=1024**2)
     end = 0
     while (answer := (await background.capture(offset=end, waitMs=20_000))[1])["running"]:
         end = answer["nextOffset"]

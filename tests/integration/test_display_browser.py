@@ -7,18 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from console.workers import WorkerLink
 from tests.integration.conftest import Podman, Worker, create
-from tests.integration.page import TIMEOUT_MS
+from tests.integration.page import TIMEOUT_MS, chromium
 from tests.integration.test_display import DISPLAY_IMAGE, paint, relays
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 SHOTS = os.environ.get("DISPLAY_SHOTS")
 """A folder for screenshots, to be looked at."""
 
@@ -33,10 +28,8 @@ PIXEL = """([x, y]) => {
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        await browser.close()
+    async with chromium() as running:
+        yield running
 
 
 @pytest.fixture

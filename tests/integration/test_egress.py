@@ -30,7 +30,7 @@ from playwright.async_api import expect
 from console.app import serve
 from console.config import ConsoleConfig
 from console.workers import WorkerLink
-from protos.errors import FailedPrecondition, InvalidArgument, NotFound
+from protos.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from protos.wire import DevBoxEvent
 from tests.integration.canary import CANARY as SECRET
 from tests.integration.canary import SECRET_ENV, check_files, watching
@@ -45,12 +45,14 @@ from tests.integration.conftest import (
     Process,
     Worker,
     create,
+    empty,
     eventually,
     running_worker,
     started,
 )
 from tests.integration.git_server import run as git
 from tests.integration.internet import ALLOWED, CANARY, EVIL, METADATA, UPSTREAM, WORKER, Internet, internet
+from tests.integration.page import chromium
 from tests.integration.test_page_commands import devbox, opened
 
 PROBE = (Path(__file__).parent / "probe.py").read_text()
@@ -203,10 +205,7 @@ async def link(site: Site) -> AsyncIterator[WorkerLink]:
     """The orchestrator's side of it, which has no DevBoxes before and after."""
     link = await site.worker.link()
     yield link
-    for box in (await link.request("DevBox.list-all"))["devboxes"]:
-        await link.request(
-            "DevBox.remove", {"tenantId": box["tenantId"], "devboxId": box["id"], "force": True}, timeout_s=60
-        )
+    await empty(link)
 
 
 async def run(link: WorkerLink, devbox_id: str, command: str | list[str], **more: object) -> dict[str, Any]:
@@ -354,9 +353,18 @@ async def test_development_tools_work_without_set_up(site: Site, link: WorkerLin
     }, found
 
     # No SSH server is in this internet: that git's ssh greets what listens on port 22 there says that it gets through.
-    ssh = await run(link, devbox_id, "timeout 5 git ls-remote ssh://git@allowed.test/project.git", env=env)
-    assert ssh["exitCode"] != 0
-    assert any(line.startswith("allowed SSH-2.0-OpenSSH") for line in site.internet.seen("tcp")), ssh["stderr"]
+    async def by_ssh() -> None:
+        asked = {"devboxId": devbox_id, "command": "git ls-remote ssh://git@allowed.test/project.git", "env": env}
+        with pytest.raises(Cancelled):
+            await link.request("DevBox.exec", asked, request_id="by-ssh", timeout_s=120)
+
+    def greeted() -> bool:
+        return any(line.startswith("allowed SSH-2.0-OpenSSH") for line in site.internet.seen("tcp"))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(by_ssh(), name="by ssh")
+        await eventually(greeted)
+        link.cancel("by-ssh")
     evil = await run(
         link, devbox_id, "git ls-remote https://evil.test/project.git; curl -sS https://evil.test/", env=env
     )
@@ -378,7 +386,7 @@ async def test_a_refusal_is_told_once_with_the_host(site: Site, link: WorkerLink
 
     await probe(link, devbox_id, [["connect", "evil.test", 443]] * 5 + [["get", "loop.allowed.test", 80]])
     assert site.worker.console is not None
-    async with opened(site.worker.console) as page:
+    async with chromium() as browser, opened(browser, site.worker.console) as page:
         await expect(devbox(page, "box")).to_be_visible()
         await probe(link, devbox_id, [["connect", "allowed.test", 9999]])
         await expect(devbox(page, "box").get_by_test_id("devbox-denied")).to_contain_text("allowed.test: port 9999")

@@ -1,47 +1,43 @@
 """The console's page does by hand what the commands do: driven in a real browser as a new user would."""
 
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from console.app import Console
 from console.workers import WorkerLink
 from tests.integration.conftest import DEVBOX_IMAGE, IMAGE, Podman, Worker, create
-from tests.integration.page import TIMEOUT_MS
+from tests.integration.page import TIMEOUT_MS, chromium
 
-BROWSER = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-CHROMIUM = "/usr/bin/chromium"
 ORIGIN = (
     "git init -q -b main origin && cd origin && echo one > README && git add . && "
     "git -c user.name=B -c user.email=b@example.com commit -qm one"
 )
 
 
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
+
+
 @asynccontextmanager
-async def opened(console: Console, *, width: int = 1280) -> AsyncIterator[Page]:
-    """A page that the console let in; what it complains of fails the test."""
-    if not os.access(CHROMIUM, os.X_OK):
-        pytest.fail("These tests drive a real Chromium and there is none: run 'make browser', which installs it.")
+async def opened(browser: Browser, console: Console, *, width: int = 1280) -> AsyncIterator[Page]:
+    """A page of its own that the console let in; what it complains of fails the test."""
     complaints: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER)
-        try:
-            page = await browser.new_page(viewport={"width": width, "height": 860})
-            page.set_default_timeout(TIMEOUT_MS)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-            await page.goto(console.new_page_url())
-            await expect(page.get_by_test_id("status")).to_have_text("Connected")
-            yield page
-        finally:
-            await browser.close()
+    page = await browser.new_page(viewport={"width": width, "height": 860})
+    try:
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        await page.goto(console.new_page_url())
+        await expect(page.get_by_test_id("status")).to_have_text("Connected")
+        yield page
+    finally:
+        await page.close()
     assert complaints == []
 
 
@@ -62,12 +58,12 @@ async def shows(page: Page, testid: str, text: str) -> None:
     await expect(page.get_by_test_id(testid)).to_contain_text(text)
 
 
-async def test_a_devbox_is_set_up_by_hand(shared_worker: Worker, link: WorkerLink) -> None:
+async def test_a_devbox_is_set_up_by_hand(browser: Browser, shared_worker: Worker, link: WorkerLink) -> None:
     """Repository, ticket and instructions by the form; what is missing or wrong is said in place."""
     box = await create(link, "set-up", DEVBOX_IMAGE)
     assert shared_worker.console is not None
     await link.request("DevBox.exec", {"devboxId": box, "command": ORIGIN})
-    async with opened(shared_worker.console) as page:
+    async with opened(browser, shared_worker.console) as page:
         await details(page, "set-up", "setup")
         await page.get_by_test_id("setup-submit").click()
         await shows(page, "setup-error", "Name the repository")
@@ -90,11 +86,11 @@ async def test_a_devbox_is_set_up_by_hand(shared_worker: Worker, link: WorkerLin
     assert "ABC-12: Make it work" in found["stdout"]
 
 
-async def test_a_command_is_run_by_hand(shared_worker: Worker, link: WorkerLink) -> None:
+async def test_a_command_is_run_by_hand(browser: Browser, shared_worker: Worker, link: WorkerLink) -> None:
     """Both outputs and the exit code are shown; one that goes on is stopped by its button."""
     box = await create(link, "run")
     assert shared_worker.console is not None
-    async with opened(shared_worker.console) as page:
+    async with opened(browser, shared_worker.console) as page:
         await details(page, "run", "run")
         command = page.get_by_test_id("run-command")
         await command.fill("echo out; echo wrong >&2; exit 3")
@@ -112,17 +108,19 @@ async def test_a_command_is_run_by_hand(shared_worker: Worker, link: WorkerLink)
     assert "sleep 900" not in (await link.request("DevBox.exec", {"devboxId": box, "command": "ps"}))["stdout"]
 
 
-async def test_a_background_command_is_followed_and_killed_by_hand(shared_worker: Worker, link: WorkerLink) -> None:
+async def test_a_background_command_is_followed_and_killed_by_hand(
+    browser: Browser, shared_worker: Worker, link: WorkerLink
+) -> None:
     """Its output comes as it is written, a page opened later finds it, and its kill ends it."""
     await create(link, "background", DEVBOX_IMAGE)
     assert shared_worker.console is not None
-    async with opened(shared_worker.console) as page:
+    async with opened(browser, shared_worker.console) as page:
         await details(page, "background", "background")
         await page.get_by_test_id("background-command").fill("echo ready; read x < /dev/zero; sleep 900")
         await page.get_by_test_id("background-submit").click()
         await shows(page, "background-output", "ready")
         await shows(page, "background-state", "running")
-    async with opened(shared_worker.console) as page:
+    async with opened(browser, shared_worker.console) as page:
         await details(page, "background", "background")
         await page.get_by_test_id("background-watch").click()
         await shows(page, "background-output", "ready")
@@ -133,14 +131,14 @@ async def test_a_background_command_is_followed_and_killed_by_hand(shared_worker
 
 
 async def test_images_are_built_looked_up_and_deleted_by_hand(
-    shared_worker: Worker, link: WorkerLink, podman: Podman
+    browser: Browser, shared_worker: Worker, link: WorkerLink, podman: Podman
 ) -> None:
     """A build shows its log and steps and stops when asked; an image in use says who uses it."""
     name = f"localhost/cc-page-{secrets.token_hex(4)}"
     await create(link, "user-of-it")
     assert shared_worker.console is not None
     try:
-        async with opened(shared_worker.console) as page:
+        async with opened(browser, shared_worker.console) as page:
             await page.get_by_test_id("open-images").click()
             used = page.locator(f'[data-testid=image][data-name="{IMAGE}"]')
             await expect(used).to_contain_text("Used by user-of-it")
@@ -178,12 +176,14 @@ async def test_images_are_built_looked_up_and_deleted_by_hand(
         podman.run("image", "rm", "--force", "--ignore", name)
 
 
-async def test_the_details_of_a_devbox_that_does_not_run_say_so(shared_worker: Worker, link: WorkerLink) -> None:
+async def test_the_details_of_a_devbox_that_does_not_run_say_so(
+    browser: Browser, shared_worker: Worker, link: WorkerLink
+) -> None:
     """Nothing can be asked of it until it is started; the drawer closes with Escape, also in a narrow window."""
     box = await create(link, "stopped")
     await link.request("DevBox.stop", {"devboxId": box, "timeoutSeconds": 0})
     assert shared_worker.console is not None
-    async with opened(shared_worker.console, width=700) as page:
+    async with opened(browser, shared_worker.console, width=700) as page:
         await page.locator("#menu").click()
         await details(page, "stopped", "run")
         await shows(page, "details-stopped", "Start it")
