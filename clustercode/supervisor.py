@@ -209,6 +209,7 @@ class _Child:
         elif self._user is not None:
             raise _Ended(ExitCode.MISCONFIGURED)  # it was there at the start
         configuration, token = self._configuration, None
+        output = _terminal_to_write_on() if self._user else None
         try:
             if self._read_token is not None:
                 token = _pipe(self._token())
@@ -218,6 +219,8 @@ class _Child:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
                 env=self._environment,
                 pass_fds=() if token is None else (token,),
                 # A session of its own: Ctrl-C reaches the supervisor, which stops them in order.
@@ -225,8 +228,9 @@ class _Child:
                 cwd="/" if self._user else None,
             )
         finally:
-            if token is not None:
-                os.close(token)
+            for descriptor in (token, output):
+                if descriptor is not None:
+                    os.close(descriptor)
         try:
             await _hand_over(self._process, configuration.to_json(self.name))
             return await self._process.wait()
@@ -255,6 +259,14 @@ def _hand_down_nothing() -> None:
             if int(descriptor) > 2:
                 with suppress(OSError):  # the one that listed them
                     os.set_inheritable(int(descriptor), False)
+
+
+def _terminal_to_write_on() -> int | None:
+    """Open the terminal that we log on, if it is one, for writing alone: on ours, what is typed could be read too."""
+    try:
+        return os.open(os.ttyname(sys.stderr.fileno()), os.O_WRONLY | os.O_NOCTTY)
+    except OSError:
+        return None
 
 
 def _pipe(token: str) -> int:

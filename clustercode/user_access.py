@@ -67,13 +67,11 @@ def problems(configuration: Configuration, users: Users) -> Iterator[Problem]:
             "Name one with a group of its own: useradd --system --user-group NAME.",
         )
     data_dir: Path = configuration.get("dataDir")
-    if data_dir.exists():
-        if data_dir.stat().st_uid != users.executor.uid:
-            yield _foreign(data_dir, users.executor)
-            return
-    else:
-        data_dir = next(path for path in data_dir.parents if path.exists())
-    yield from _out_of_reach(data_dir, users)
+    if data_dir.exists() and data_dir.stat().st_uid != users.executor.uid:
+        yield _foreign(data_dir, users.executor)
+        return
+    # The directory itself is opened to the gateway at the start.
+    yield from _out_of_reach(next(path for path in data_dir.parents if path.exists()), users)
     yield from _engine(configuration, users)
 
 
@@ -122,7 +120,7 @@ def _foreign(path: Path, executor: User) -> Problem:
     return Problem(
         f"the data directory {path} belongs to {owner}, not to the executor's user {executor.name}",
         f"Choose a new one with --data-dir; DevBoxes of an engine of {owner}'s own stay with that. Or, where both use "
-        f"the same engine, stop that worker and hand it over: chown -Rh {executor.name} {path}",
+        f"the same engine, stop that worker and hand it over: chown -Rh {executor.name}: {path}",
     )
 
 

@@ -76,7 +76,7 @@ class EgressFiles:
                     "policy/ and boxes/ to its group (docs/containers.md has the commands)."
                 )
 
-    def share(self, uid: int, gid: int) -> None:
+    def share(self, uid: int, gid: int, executor_gid: int) -> None:
         """As root, give another user what the egress process needs, and go there: to read policy, to open bridges.
 
         All of it is the executor's, whom root must not follow: a link in place of a directory is an error.
@@ -90,8 +90,10 @@ class EgressFiles:
                             os.chown(entry, -1, gid, dir_fd=directory, follow_symlinks=False)
                     os.fchown(directory, -1, gid)
                     os.fchmod(directory, 0o2750)
-            executor_gid = os.stat(self._own.name, dir_fd=root, follow_symlinks=False).st_gid
             with _opened(self.control.parent.name, root) as run:
+                for entry in os.listdir(run):  # noqa: PTH208 - of a descriptor
+                    if os.stat(entry, dir_fd=run, follow_symlinks=False).st_uid != uid:
+                        os.unlink(entry, dir_fd=run)
                 os.fchown(run, uid, executor_gid)
                 os.fchmod(run, 0o2710)
             os.fchdir(root)

@@ -29,7 +29,7 @@ from executor.egress_files import EgressFiles
 from executor.egress_programs import dies_with_us, each_line, end, free_port, log_pipe, program
 from executor.egress_rules import PORTS, reaches
 from executor.egress_squid import squid_conf
-from executor.owner import as_owner_of
+from executor.owner import as_owner_of, group_of
 from protos.errors import FailedPrecondition
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _settle(files: EgressFiles) -> int | None:
         with as_owner_of(data_dir):
             files.make()
         executor = data_dir.stat().st_uid
-        files.share(user.pw_uid, user.pw_gid)
+        files.share(user.pw_uid, user.pw_gid, group_of(data_dir))
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)

@@ -19,7 +19,7 @@ def as_owner_of(directory: Path) -> Iterator[None]:
         return
     groups, gid = os.getgroups(), os.getegid()
     os.setgroups([])
-    os.setegid(_group(owner, directory))
+    os.setegid(group_of(directory))
     os.seteuid(owner)
     try:
         yield
@@ -36,8 +36,10 @@ def _owner(directory: Path) -> int:
         return 0
 
 
-def _group(uid: int, directory: Path) -> int:
+def group_of(directory: Path) -> int:
+    """Return the group that a directory's owner works with; raises `OSError` where there is no such directory."""
+    found = directory.stat()
     try:
-        return pwd.getpwuid(uid).pw_gid
+        return pwd.getpwuid(found.st_uid).pw_gid
     except KeyError:  # in a container the machine's users have no names
-        return directory.stat().st_gid
+        return found.st_gid

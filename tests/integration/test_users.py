@@ -172,6 +172,8 @@ async def test_the_doctor_says_what_it_costs_and_what_keeps_users_out(
 ) -> None:
     """Root without users is warned, an ordinary user is told; what users lack is found before a worker runs."""
     (open_directory / "of-root").mkdir()
+    (open_directory / "handed-over").mkdir(mode=0o700)
+    os.chown(open_directory / "handed-over", users.ids(EXECUTOR)[0], 0)
     ordinary = ("setpriv", "--reuid", str(users.ids(GATEWAY)[0]), "--clear-groups")
     nowhere = ("--engine-socket", "/nonexistent")
     cases: list[tuple[tuple[str, ...], tuple[str, ...], str, str]] = [
@@ -179,6 +181,12 @@ async def test_the_doctor_says_what_it_costs_and_what_keeps_users_out(
         (ordinary, nowhere, "pass", "your files and your engine"),
         ((), USERS, "fail", "lacks a home directory of its own, ids in /etc/subuid"),
         ((), (*USERS, *nowhere, "--data-dir", str(open_directory / "of-root")), "fail", "belongs to root"),
+        (
+            (),
+            (*USERS, *nowhere, "--data-dir", str(open_directory / "handed-over")),
+            "pass",
+            f"the executor as {EXECUTOR}",
+        ),
     ]
     doctors = [users.command(*before, *PROGRAM, "doctor", "--json", *arguments) for before, arguments, _, _ in cases]
     answers = await asyncio.gather(*(execute(*doctor, home=open_directory) for doctor in doctors))
@@ -309,10 +317,19 @@ def test_root_follows_no_link_that_the_executor_laid(open_directory: Path, monke
     (data / "egress" / "policy").symlink_to(hidden)
     before = hidden.stat()
     with pytest.raises(NotADirectoryError):
-        files.share(13, 13)
+        files.share(13, 13, 13)
     after = hidden.stat()
     assert (after.st_gid, after.st_mode, (hidden / "file").stat().st_gid) == (before.st_gid, before.st_mode, 0)
     assert (os.geteuid(), os.getegid()) == (0, 0)
+
+    # Where it is as it should be, what another user of earlier runs left is no obstacle.
+    (data / "egress" / "policy").unlink()
+    (data / "egress" / "run" / "squid.conf").write_text("")
+    with as_owner_of(data):
+        files.make()
+    files.share(13, 13, 13)
+    assert list((data / "egress" / "run").iterdir()) == []
+    assert (data / "egress" / "run").stat().st_uid == 13
 
 
 def processes(worker: int) -> dict[str, psutil.Process]:
