@@ -14,7 +14,6 @@ from executor import oom_kills, readback
 from executor.egress_files import is_address
 from executor.policy import BoxOptions, Limits, Profile, box_options
 from executor.watchlist import Sighting
-from protos.errors import InvalidArgument
 
 PREFIX = "io.clustercode."
 WORKSPACE = "/workspace"
@@ -147,14 +146,9 @@ def devbox_of(container: dict[str, Any], install: str) -> DevBox | None:
     )
 
 
-def check_image_volumes(container: dict[str, Any], promised: BoxOptions) -> None:
-    """Raise `InvalidArgument` where an image's volumes would be writable in a DevBox whose root is read-only."""
-    asked = sorted(path for _, path in _volumes(container) if path not in (WORKSPACE, STATE))
-    if promised.read_only and asked:
-        raise InvalidArgument(
-            f"The image keeps {', '.join(asked)} on volumes of their own, which would be writable: "
-            "ask for these paths in writablePaths, or use an image without VOLUME."
-        )
+def image_volumes(container: dict[str, Any]) -> list[str]:
+    """Return where a container has volumes that its image asked for."""
+    return [path for _, path in _volumes(container) if path not in (WORKSPACE, STATE)]
 
 
 def _volumes(container: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,9 +16,9 @@ from executor.data_dir import DataDir
 from executor.devbox import (
     PREFIX,
     DevBox,
-    check_image_volumes,
     container_name,
     devbox_of,
+    image_volumes,
     sighting,
     volume_names,
 )
@@ -32,6 +32,7 @@ from executor.policy import (
     box_options,
     check_company,
     check_floor,
+    check_image_volumes,
     check_privileged,
     check_tenant,
 )
@@ -401,7 +402,7 @@ class DevBoxes:
                 beside=holder_name(devbox_id) if names else "",
             )
             created = await self._engine.inspect(container_name(devbox_id))
-            check_image_volumes(created, options)
+            check_image_volumes(image_volumes(created), options)
             self._check(readback.declared(created, options))
             return await self.get(request.tenant, devbox_id)
 

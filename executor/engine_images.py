@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from executor.engine import Engine
-from protos.errors import NotFound
+from protos.errors import Internal, NotFound
 
 _HOLDER_MEMORY_BYTES = 64 * 1024**2
 _NAMESPACES = {"pid": "pid", "network": "net", "ipc": "ipc"}
@@ -55,7 +55,7 @@ class EngineImages:
     async def list_images(self, *labels: str, layers: bool = False) -> list[ListedImage]:
         """Return the images that carry all the labels, with ``layers`` also what builds keep between their steps."""
         params = {"filters": json.dumps({"label": list(labels)} if labels else {}), "all": str(layers).lower()}
-        found = await self._engine.ask("GET", "images/json", params=params)
+        found = await self._listed(params)
         return [
             ListedImage(
                 id=_prefixed(image["Id"]),
@@ -67,6 +67,19 @@ class EngineImages:
             )
             for image in found
         ]
+
+    async def _listed(self, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Ask for a list, again where it met a removal: Podman 4.3 then gives none."""
+        tries = 5
+        while True:
+            tries -= 1
+            try:
+                found: list[dict[str, Any]] = await self._engine.ask("GET", "images/json", params=dict(params))
+            except (Internal, NotFound):
+                if not tries:
+                    raise
+            else:
+                return found
 
     async def inspect(self, image: str) -> dict[str, Any]:
         """Return all the engine knows of an image; raises `NotFound`."""

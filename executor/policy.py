@@ -4,7 +4,8 @@ Nothing here can be set by a message: the floor and the tenants come from the ex
 """
 
 import posixpath
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, TypeVar
@@ -61,7 +62,12 @@ _WRITABLE = (
     "/var/tmp",  # noqa: S108 - in the DevBox
     *(f"{_HOME}/{name}" for name in (".cache", ".npm", ".cargo", ".local/share")),
 )
-_FORBIDDEN_PATHS = ("/proc", "/sys", "/dev", "/run", "/workspace", "/etc", "/bin", "/sbin", "/lib", "/usr")
+_KERNELS_PATHS = ("/proc", "/sys", "/dev", "/run")
+_FORBIDDEN_PATHS = (
+    *_KERNELS_PATHS, "/workspace", "/var/lib/clustercode",
+    "/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr",
+)  # fmt: skip
+_MAX_PATH_BYTES, _MAX_NAME_BYTES = 1024, 255
 
 _LIMITS = {
     Profile.OPEN: Limits(memory_bytes=4 * _GB, cpus=None, pids=None),
@@ -185,9 +191,44 @@ def _lowered(given: Limits, asked: Limits) -> Limits:
 
 def writable_path(path: str) -> str:
     """Return a path that may be writable; raises `InvalidArgument` for one that would hide the box's system."""
-    clean = posixpath.normpath(path)
-    if not path.startswith("/") or clean == "/" or ".." in path.split("/") or "," in path or ":" in path:
-        raise InvalidArgument(f"writablePaths takes absolute paths in the DevBox without '..', not {path!r}.")
-    if any(clean == forbidden or clean.startswith(f"{forbidden}/") for forbidden in _FORBIDDEN_PATHS):
+    clean = _clean(path)
+    names = path.split("/")
+    if (
+        not path.startswith("/")
+        or clean == "/"
+        or ".." in names
+        or re.search(r"[,:\x00-\x1f\x7f]", path)
+        or len(path.encode(errors="replace")) > _MAX_PATH_BYTES
+        or any(len(name.encode(errors="replace")) > _MAX_NAME_BYTES for name in names)
+    ):
+        raise InvalidArgument(f"writablePaths takes absolute paths in the DevBox without '..', not {path[:200]!r}.")
+    if _is_below(clean, _FORBIDDEN_PATHS):
         raise InvalidArgument(f"{clean} cannot be made writable: it belongs to the DevBox's system.")
     return clean
+
+
+def check_image_volumes(paths: Iterable[str], promised: BoxOptions) -> None:
+    """Raise `InvalidArgument` where an image's own volumes would break a promise.
+
+    ``paths`` are where the engine mounts them: writable, and on disk.
+    """
+    volumes = sorted(map(_clean, paths))
+    if system := [path for path in volumes if path == "/" or _is_below(path, _KERNELS_PATHS)]:
+        raise InvalidArgument(
+            f"The image keeps {', '.join(system)} on a volume, but that belongs to the DevBox's system: "
+            "use another image."
+        )
+    if promised.read_only and volumes:
+        raise InvalidArgument(
+            f"The image keeps {', '.join(volumes)} on volumes of their own, which would be writable: "
+            "ask for these paths in writablePaths, or use an image without VOLUME."
+        )
+
+
+def _clean(path: str) -> str:
+    """Return a path in its shortest form; two slashes at its beginning mean no more than one."""
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _is_below(path: str, roots: Iterable[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)

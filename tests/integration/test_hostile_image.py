@@ -112,6 +112,12 @@ async def test_labels_do_not_keep_the_executor_from_starting(running: Seam, podm
 async def test_volumes_of_an_image_are_counted_and_go(running: Seam, podman: Podman) -> None:
     """They are writable, so a read-only DevBox has none but where it asked for that."""
     before = podman.run(*VOLUMES)
+    for path in ("/dev/shm", "/proc", "/workspace/../run", "/dev"):
+        with (
+            pulled(podman, f"VOLUME {path}") as image,
+            pytest.raises(grpc.aio.AioRpcError, match="belongs to the DevBox's system"),
+        ):
+            await running.create("system", image=image)
     paths = ["/data", "/more"]
     with pulled(podman, *(f"VOLUME {path}" for path in paths)) as image:
         with pytest.raises(grpc.aio.AioRpcError, match=r"/data, /more.*writablePaths"):

@@ -70,7 +70,11 @@ def test_an_open_devbox_may_be_limited() -> None:
     assert box_options(Profile.OPEN, asked=Limits(None, 2, 50)).limits == Limits(4 * GB, 2, 50)
 
 
-@pytest.mark.parametrize("path", ["relative", "/", "/a/../etc", "/proc/sys", "/etc", "/workspace/x", "/a:b", "/dev"])
+@pytest.mark.parametrize(
+    "path",
+    ["relative", "/", "/a/../etc", "/proc/sys", "/etc", "/workspace/x", "/a:b", "/dev", "//dev/shm", "//etc", "/lib64",
+     "/var/lib/clustercode/b", "/a\nb", "/" + "x" * 256, "/x" * 513],
+)  # fmt: skip
 def test_a_path_that_would_hide_the_system_is_not_writable(path: str) -> None:
     """Refused with the path in the sentence."""
     with pytest.raises(InvalidArgument):
