@@ -269,7 +269,8 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
             for name in ("gateway", "executor"):
                 before = status(found[name])
                 found[name].kill()
-                await eventually(lambda name=name, dead=found[name].pid: processes(worker.pid).get(name, dead) != dead)
+                dead = found[name]
+                await eventually(lambda name=name, dead=dead: processes(worker.pid).get(name, dead).pid != dead.pid)
                 await eventually(lambda: link.connected)
                 assert status(processes(worker.pid)[name]) == before
             await worker.stop(signal.SIGTERM)
