@@ -204,7 +204,8 @@ class Sessions:
         try:
             if request.persistent:
                 await persistent.check(self._engine, box, request)
-                argv = persistent.command(request.persistent, argv, request.rows)
+                argv = persistent.command(request.persistent, argv)
+                terminal.output(memoryview(await persistent.history(self._engine, box, request)))
             session.exec_id = await self._engine.create_exec(
                 box.container,
                 (*await self._secret_env.prefix(box, request.env), *argv),
