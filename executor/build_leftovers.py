@@ -86,20 +86,23 @@ class BuildLeftovers:
             return
 
     async def remove_all(self) -> None:
-        """Remove what builds of this installation left that nobody waits for any more; their layers stay as cache."""
-        names = {
-            tag.removeprefix("localhost/").partition(":")[0].removesuffix(_HOLDER)
+        """Remove what builds of this installation left that nobody waits for any more, layers made since they began."""
+        began = {
+            tag.removeprefix("localhost/").partition(":")[0].removesuffix(_HOLDER): image.created
             for image in await self._images.list_images(self._label)
             for tag in image.tags
             if tag.startswith(f"localhost/{_NAME}")
         }
-        for name in names:
+        for name in began:
             log.warning("the build %s, cut off when the executor ended, is stopped and removed", name)
             await self._images.remove_container(f"{name}{_SIDECAR}")
             await self._images.remove_holder(f"{name}{_HOLDER}")
         await self._wait_for_working_containers(frozenset())
-        for name in names:
+        for name in began:
             await self._images.forget(f"localhost/{name}:latest")
+        if began:
+            first = min(began.values())
+            await self._remove_layers(lambda layer: layer.created >= first)
 
     async def prune_cache(self, older_than_s: float = CACHE_KEPT_S) -> None:
         """Remove layers that are old and no image's; those of an image go with it."""

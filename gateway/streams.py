@@ -203,7 +203,7 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
                         await self._stream.finish()
                 return False
             case "detached":
-                raise FailedPrecondition(f"{response.detached.reason} Open the session again to take it back.")
+                raise FailedPrecondition(f"{response.detached.reason} Open the session again to go on.")
         return True
 
 
