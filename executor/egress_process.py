@@ -38,6 +38,7 @@ _USERS = ("proxy", "nobody")
 """Under which user, if we are root: Debian's for proxies, else the one that has nothing."""
 _UNUSABLE = 4
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG = 1, 2
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Squid has it
 _LOOK_AGAIN_S = 5.0
 _ADDRESSES_AGAIN_S = 30.0
 _HEALTHY_S = 30.0
@@ -131,6 +132,13 @@ def _service_name() -> str:
     name = f"clustercode{secrets.token_hex(8)}"
     path.write_text(name)
     return name
+
+
+def _forget_shared_memory() -> None:
+    """Remove what a Squid leaves that was killed."""
+    for path in _SHARED_MEMORY.glob(f"{_service_name()}-*.shm"):
+        with suppress(OSError):
+            path.unlink()
 
 
 class _Egress:
@@ -284,6 +292,7 @@ class _Egress:
             self._set("Squid has ended and is being started again.")
         finally:
             await end(process)
+            _forget_shared_memory()
 
     def _write_conf(self, socat: str, addresses: frozenset[str]) -> None:
         conf = Path("run/squid.conf")

@@ -122,6 +122,8 @@ async def test_a_third_user_gets_nothing(podman: Podman, console: Console, direc
                 look(sockets, [*pids, *outside], directory, podman, [CANARY, token, NAME], user) for user in (0, NOBODY)
             )
         networks, proxies = listening(pids), listening(outside)
+        name = (directory / "data/egress/run/squid.name").read_text()
+        assert shared_memory(name) != []
 
     read = {
         str(Path(path).relative_to(directory).parent) for path in as_root["read"] if path.startswith(str(directory))
@@ -162,6 +164,10 @@ def squatter() -> Iterator[None]:
     yield
     for path in mine:
         path.unlink()
+
+
+def shared_memory(name: str) -> list[Path]:
+    return [*Path("/dev/shm").glob(f"{name}-*")]
 
 
 def found_sockets(directory: Path) -> list[str]:
