@@ -41,7 +41,7 @@ class Work(Generic[_T, _P]):
         self._result: _T | None = None
         self._refusal: Refusal | None = None
         self._task: asyncio.Task[None] | None = None
-        self._cancelled_early = False
+        self._cancelled: Refusal | None = None
         self._listeners: list[_Listener[_P]] = []
 
     async def progress(self, step: _P) -> None:
@@ -74,26 +74,24 @@ class Work(Generic[_T, _P]):
         self._refusal = Unavailable("This was done, but its answer is no longer kept: ask anew under another id.")
         self.weight_bytes = 0
 
-    def cancel(self) -> bool:
-        """Stop the work if it is under way; says whether it was."""
+    def cancel(self, why: Refusal | None = None) -> bool:
+        """Stop the work if it is under way; says whether it was. Its answer is ``why``, else that it was asked for."""
         if self.ended.is_set():
             return False
-        if self._task is None:
-            self._cancelled_early = True
-            return True
-        return self._task.cancel()
+        self._cancelled = why or Cancelled("Stopped on request.")
+        return self._task is None or self._task.cancel()
 
     async def run(self, job: Callable[["Work[_T, _P]"], Awaitable[_T]], now: Callable[[], float]) -> None:
         """Do the job and keep how it ended; never raises but for the executor's own end."""
         self._task = asyncio.current_task()
         try:
-            if self._cancelled_early:
-                raise Cancelled("Stopped on request.")  # noqa: TRY301 - kept below like any other
+            if self._cancelled is not None:
+                raise self._cancelled  # noqa: TRY301 - kept below like any other
             self._result = await job(self)
         except Refusal as refusal:
             self._refusal = refusal
         except asyncio.CancelledError:
-            self._refusal = Cancelled("Stopped on request.")
+            self._refusal = self._cancelled or Cancelled("Stopped on request.")
         except Exception:
             log.exception("work failed")
             self._refusal = Internal("The worker failed at this; its log says how.")
@@ -192,7 +190,7 @@ class Ledger:
         except TimeoutError:
             log.warning("work still under way after %.0f s is cancelled", deadline_s)
             for work in self._entries.values():
-                work.cancel()
+                work.cancel(Unavailable("The executor had to stop before this was done: send it again."))
             return False
         return True
 

@@ -118,6 +118,17 @@ async def test_cancelled_work_answers_cancelled() -> None:
         assert not ledger.cancel("u", "1")
 
 
+async def test_work_that_a_stop_cuts_short_answers_that_it_may_be_sent_again() -> None:
+    async with a_ledger() as ledger:
+        work = ledger.begin("t", "1", "build", Job())
+        await asyncio.sleep(0)
+
+        assert not await ledger.drain(0)
+
+        with pytest.raises(Unavailable, match="send it again"):
+            await work.result()
+
+
 async def test_how_it_failed_is_the_answer_too() -> None:
     """A refusal is kept as it is; a defect of ours says no more than that."""
 
