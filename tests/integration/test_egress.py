@@ -355,7 +355,7 @@ async def test_development_tools_work_without_set_up(site: Site, link: WorkerLin
     # No SSH server is in this internet: that git's ssh greets what listens on port 22 there says that it gets through.
     async def by_ssh() -> None:
         asked = {"devboxId": devbox_id, "command": "git ls-remote ssh://git@allowed.test/project.git", "env": env}
-        with pytest.raises(Cancelled):
+        with suppress(Cancelled):  # or it has given up by itself before
             await link.request("DevBox.exec", asked, request_id="by-ssh", timeout_s=120)
 
     def greeted() -> bool:
