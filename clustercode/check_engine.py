@@ -18,6 +18,7 @@ from typing import Any
 
 from clustercode.checks import Check
 from clustercode.configuration import Configuration
+from executor.data_dir import install_of
 from executor.devbox import devbox_id_of
 from executor.engine import Engine, EngineInfo
 from executor.engine_places import candidate_sockets, install_advice, may_start_service, start_advice
@@ -167,10 +168,7 @@ async def _any_image(engine: Engine) -> str | None:
 
 async def _leftovers(engine: Engine, data_dir: Path) -> Check:
     """Look for DevBoxes that no worker of this data directory will ever find."""
-    try:
-        install = (data_dir / "install").read_text().strip()
-    except OSError:
-        install = ""
+    install = install_of(data_dir)
     labelled = await _containers(engine, "io.clustercode.managed=true")
     # A container inherits the labels of its image; the name is the executor's alone.
     boxes = {name: box for box in labelled if devbox_id_of(name := str(box["Names"][0]).removeprefix("/"))}

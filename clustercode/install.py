@@ -14,6 +14,7 @@ from clustercode.configuration import Configuration
 from clustercode.errors import Unusable
 from clustercode.operator_client import NotRunning, Operator
 from clustercode.service_files import File, Service, service
+from executor.data_dir import install_of
 from executor.images import BUILDER_LABEL
 
 _SYSTEMD_RUNS = Path("/run/systemd/system")
@@ -148,12 +149,14 @@ def _remove_devboxes(data_dir: Path) -> None:
 def _remove_images(configuration: Configuration, data_dir: Path) -> None:
     """Ask whether the images that this worker built go too."""
     engine = configuration.get("podmanPath") if configuration.get("runtime") != "docker" else "docker"
+    if (install := install_of(data_dir)) is None:
+        return  # No worker ever ran here.
+    label = f"{BUILDER_LABEL}={install}"
     try:
-        label = f"{BUILDER_LABEL}={(data_dir / 'install').read_text().strip()}"
         query = [engine, "images", "--quiet", "--no-trunc", "--filter", f"label={label}"]
         found = subprocess.run(query, check=False, capture_output=True, text=True, timeout=60).stdout.split()  # noqa: S603 - ours
     except (OSError, subprocess.TimeoutExpired):
-        return  # No worker ever ran here, or no engine: no images.
+        return  # No engine: no images.
     images = list(dict.fromkeys(found))
     if images and click.confirm(f"Remove the {len(images)} images that it built too?"):
         subprocess.run([engine, "rmi", *images], check=False, stdin=subprocess.DEVNULL, timeout=600)  # noqa: S603 - ours

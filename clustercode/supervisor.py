@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TextIO
 
 import click
 
@@ -209,7 +210,7 @@ class _Child:
         elif self._user is not None:
             raise _Ended(ExitCode.MISCONFIGURED)  # it was there at the start
         configuration, token = self._configuration, None
-        output = _terminal_to_write_on() if self._user else None
+        outputs = [_terminal_to_write_on(stream) if self._user else None for stream in (sys.stdout, sys.stderr)]
         try:
             if self._read_token is not None:
                 token = _pipe(self._token())
@@ -219,8 +220,8 @@ class _Child:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
-                stdout=output,
-                stderr=output,
+                stdout=outputs[0],
+                stderr=outputs[1],
                 env=self._environment,
                 pass_fds=() if token is None else (token,),
                 # A session of its own: Ctrl-C reaches the supervisor, which stops them in order.
@@ -228,7 +229,7 @@ class _Child:
                 cwd="/" if self._user else None,
             )
         finally:
-            for descriptor in (token, output):
+            for descriptor in (token, *outputs):
                 if descriptor is not None:
                     os.close(descriptor)
         try:
@@ -261,10 +262,10 @@ def _hand_down_nothing() -> None:
                     os.set_inheritable(int(descriptor), False)
 
 
-def _terminal_to_write_on() -> int | None:
-    """Open the terminal that we log on, if it is one, for writing alone: on ours, what is typed could be read too."""
+def _terminal_to_write_on(stream: TextIO) -> int | None:
+    """Open the terminal that this writes to, if it is one, for writing alone: on ours, what is typed could be read."""
     try:
-        return os.open(os.ttyname(sys.stderr.fileno()), os.O_WRONLY | os.O_NOCTTY)
+        return os.open(os.ttyname(stream.fileno()), os.O_WRONLY | os.O_NOCTTY)
     except OSError:
         return None
 

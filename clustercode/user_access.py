@@ -78,12 +78,12 @@ def problems(configuration: Configuration, users: Users) -> Iterator[Problem]:
 def refuse_foreign(data_dir: Path) -> None:
     """Without users of their own: raise `Unusable` where an executor of another user ran in a data directory."""
     try:
-        found = (data_dir / "rpc").stat().st_uid
+        owners = [path.stat().st_uid for path in (data_dir, data_dir / "rpc")]
     except OSError:
-        return  # None did, or whoever uses it next says what is wrong.
-    if found != os.geteuid():
-        name = _name(found)
-        other = "" if found == 0 else f", or as root with --gateway-user and --executor-user {name}"
+        owners = [data_dir.stat().st_uid] if data_dir.exists() else []  # whoever uses it next says what is wrong
+    if found := [owner for owner in owners if owner != os.geteuid()]:
+        name = _name(found[0])
+        other = "" if found[0] == 0 else f", or as root with --gateway-user and --executor-user {name}"
         raise Unusable(
             f"A worker ran in {data_dir} whose executor was the user {name}. Start it as {name}{other}; or choose "
             "another directory with --data-dir."
@@ -95,8 +95,12 @@ def _share(data_dir: Path, users: Users) -> None:
     executor, gid = users.executor.uid, users.gateway.gid
     try:
         if not data_dir.exists():
-            data_dir.mkdir(mode=0o700, parents=True)
-            os.chown(data_dir, executor, users.executor.gid, follow_symlinks=False)
+            # Where one above it is another user's, nothing is root's business: a link there could lead anywhere.
+            above = next((path for path in reversed(data_dir.parents) if path.exists() and path.stat().st_uid), None)
+            with as_owner_of(above or Path("/")):
+                data_dir.mkdir(mode=0o700, parents=True)
+            if above is None:
+                os.chown(data_dir, executor, users.executor.gid, follow_symlinks=False)
         with as_owner_of(data_dir):
             (data_dir / "rpc").mkdir(mode=0o700, exist_ok=True)
         for path, mode in ((data_dir, 0o710), (data_dir / "rpc", 0o2750)):
@@ -145,7 +149,17 @@ def _out_of_reach(directory: Path, users: Users) -> Iterator[Problem]:
 
 
 def _engine(configuration: Configuration, users: Users) -> Iterator[Problem]:
-    """Yield why the executor's user could use no engine. One that is not there yet is for the executor to say."""
+    """Yield why the executor's user could use no engine, or the gateway's could.
+
+    An engine that is not there yet is for the executor to say.
+    """
+    for socket in _shared_sockets(configuration):
+        if socket.exists() and _may(users.gateway, "-w", socket):
+            yield Problem(
+                f"the gateway's user {users.gateway.name} may use the engine's socket {socket} too, and so may whoever "
+                "takes over the gateway",
+                "Give the socket mode 0660 and a group that is not the gateway's.",
+            )
     user = users.executor
     if not rootless(configuration, user):
         sockets = [socket for socket in _shared_sockets(configuration) if socket.exists()]

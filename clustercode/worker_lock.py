@@ -36,10 +36,13 @@ def held(data_dir: Path) -> Iterator[None]:
                 f"Another worker ({_content(file)}) uses {data_dir}. Stop it first, or give this one a data directory "
                 "of its own with --data-dir."
             )
-        file.truncate(0)
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {since}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {since}\n")
+            file.flush()
+        except OSError as error:
+            raise Unusable(f"{data_dir / _FILE} cannot be written: {error.strerror}.") from None
         _wait_for_executor(data_dir)
         yield
 

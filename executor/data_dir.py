@@ -3,11 +3,14 @@
 ::
 
     DATA_DIR/           0700 (0710 where the gateway is another user, who must pass through)
+      worker.lock       held while a supervisor runs, by which a second one is told
+      worker-id         a UUID: which worker this is to an orchestrator
       install           a UUID: which DevBoxes on the engine are this worker's
       drain             there while the machine's owner wants no new DevBoxes
       lock              held while an executor runs; a second one says who holds it
       operator/         0700, the socket for the machine's owner
-      rpc/              0750, owner executor, group the gateway's
+      rpc/              0750 (2750 where the gateway is another user), owner executor, group the gateway's
+      egress/           see executor.egress_files
       engine/           socket and working directory of an engine service of ours, and the seccomp profile
       audit/            0700, the audit log
       contexts/         0700, build contexts that are being sent or built from
@@ -25,6 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
+from executor.owner import as_owner_of
 from executor.redaction import SECRETS
 from protos.errors import FailedPrecondition
 
@@ -134,6 +138,17 @@ class DataDir:
         install = str(uuid.uuid4())
         _write(path, f"{install}\n")
         return install
+
+
+def install_of(root: Path) -> str | None:
+    """Return the install id of a data directory, None where there is none; also for root in another user's."""
+    try:
+        with as_owner_of(root):
+            descriptor = os.open(root / "install", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            return str(uuid.UUID(file.read(64).strip()))
+    except (OSError, ValueError):
+        return None
 
 
 def open_lock(path: Path) -> IO[str]:

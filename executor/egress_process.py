@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from executor.egress_bridge import BACKOFF_S, Bridge
-from executor.egress_files import EgressFiles
+from executor.egress_files import EgressFiles, is_address
 from executor.egress_programs import dies_with_us, each_line, end, free_port, log_pipe, program
 from executor.egress_rules import PORTS, reaches
 from executor.egress_squid import squid_conf
@@ -52,6 +52,9 @@ async def run(data_dir: Path) -> int:
         executor_uid = _settle(EgressFiles(data_dir))
     except FailedPrecondition as refusal:
         log.error("%s", refusal.message)  # noqa: TRY400 - a sentence, not a traceback
+        return _UNUSABLE
+    except OSError as error:
+        log.error("%s cannot be used: %s.", data_dir / "egress", error.strerror)  # noqa: TRY400 - as above
         return _UNUSABLE
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -360,6 +363,9 @@ class _Control:
         self.say({"state": self._egress.reason})
         while line := await self._reader.readline():
             wish = json.loads(line)
+            if not isinstance(wish, dict) or not is_address(str(wish.get("address"))):
+                log.warning("the executor's order names no address of a DevBox: its line is closed")
+                return
             act = {"open": self._egress.open, "cut": self._egress.cut, "close": self._egress.close_bridge}[wish["do"]]
             error = ""
             try:

@@ -181,12 +181,12 @@ class Events:
 
     async def _remember(self) -> None:
         """Keep what is seen and untold for the next executor. A hint like the rest: what it lost is merely not told."""
-        kept: tuple[list[Sighting], list[Event]] = ([], [])
+        kept: tuple[list[Sighting], list[str]] = ([], [])
         try:
             while True:
-                now = self._watchlist.sightings(), list(self._untold)
-                if now != kept:
-                    await asyncio.to_thread(self._keep, *now)
+                seen, untold = self._watchlist.sightings(), list(self._untold)
+                if (now := (seen, [event.event_id for event in untold])) != kept:
+                    await asyncio.to_thread(self._keep, seen, untold)
                     kept = now
                 await asyncio.sleep(_REMEMBER_S)
         finally:  # or what the worker did itself in the last second would be an event for the next executor

@@ -11,6 +11,9 @@ esac
 export CLUSTERCODE_ONE_FILE
 everybodys=/var/cache/clustercode # root's alone to make
 own=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/clustercode
+hint=", or name another directory in XDG_CACHE_HOME"
+# Root runs nothing from another user's directories, which its environment may name.
+[ "$(id -u)" != 0 ] || own=/root/.cache/clustercode hint=
 build=@BUILD@
 
 become() { # PLACE ARGUMENTS; returns if it is not there, or there and another user's
@@ -39,5 +42,5 @@ for place in "$everybodys" "$own"; do
 $(unpack "$place" 2>&1 | sed -n 1,3p)" || true
     become "$place" "$@"
 done
-echo "worker-agent cannot unpack itself: free 80 MB in $own, or name another directory in XDG_CACHE_HOME.$said" >&2
+echo "worker-agent cannot unpack itself: free 80 MB in $own$hint.$said" >&2
 exit 4

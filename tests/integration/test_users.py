@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -23,6 +24,7 @@ from clustercode.registration import complete
 from clustercode.worker_lock import held
 from console.app import Console
 from console.terminal_client import Terminal
+from executor.data_dir import install_of
 from executor.egress_files import EgressFiles
 from executor.owner import as_owner_of
 from tests.integration.commands import environment, execute
@@ -253,6 +255,8 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
             assert as_root["signalled"] == others
             assert as_root["connected"] == scene["sockets"]
             assert as_root["orders"]
+            assert as_root["processes"]
+            assert {"lock", "worker.lock", "install"} <= set(as_root["locked"])
 
             as_gateway = attack(scene, others, gateway, gateway_gid, [])
             assert as_gateway == {
@@ -310,6 +314,12 @@ def test_root_follows_no_link_that_the_executor_laid(open_directory: Path, monke
             Home(open_directory),
         )
     assert precious.read_text() == "of root"
+    (hidden / "id").write_text(str(uuid4()))
+    (data / "install").symlink_to(hidden / "id")
+    assert install_of(data) is None
+    (data / "install").unlink()
+    (data / "install").write_text((hidden / "id").read_text())
+    assert install_of(data) == (hidden / "id").read_text()
 
     files = EgressFiles(data)
     with as_owner_of(data):
@@ -319,6 +329,10 @@ def test_root_follows_no_link_that_the_executor_laid(open_directory: Path, monke
     before = hidden.stat()
     with pytest.raises(NotADirectoryError):
         files.share(13, 13, 13)
+    # To its process that is a sentence, and final.
+    ended = subprocess.run([*PROGRAM, "egress", "--data-dir", data], check=False, capture_output=True, timeout=60)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (4, False), ended.stderr
+    assert b"egress cannot be used" in ended.stderr
     after = hidden.stat()
     assert (after.st_gid, after.st_mode, (hidden / "file").stat().st_gid) == (before.st_gid, before.st_mode, 0)
     assert (os.geteuid(), os.getegid()) == (0, 0)
