@@ -13,7 +13,8 @@ everybodys=/var/cache/clustercode # root's alone to make
 own=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/clustercode
 hint=", or name another directory in XDG_CACHE_HOME"
 # Root runs nothing from another user's directories, which its environment may name.
-[ "$(id -u)" != 0 ] || own=/root/.cache/clustercode hint=
+[ "$(id -u)" != 0 ] || own=~root/.cache/clustercode hint=
+case $own in /*) ;; *) own=/nonexistent ;; esac # nor from where it happens to be started
 build=@BUILD@
 
 become() { # PLACE ARGUMENTS; returns if it is not there, or there and another user's

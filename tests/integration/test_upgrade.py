@@ -87,7 +87,7 @@ class SlowBuild:
     def go_on(self) -> None:
         """Let the step end."""
         for pid in self.processes():
-            workspace = Path(f"/proc/{pid}/root/workspace")
+            workspace = Path("/proc", str(pid), "root/workspace")
             if workspace.is_dir():
                 (workspace / self.marker).touch()
 
