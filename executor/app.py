@@ -36,6 +36,9 @@ from executor.rpc import Parts, RequestIds
 from executor.rpc_audit import AuditInterceptor
 from executor.secret_env import SecretEnv
 from executor.service import ExecutorService
+from executor.session_displays import DisplaySessions
+from executor.session_sockets import SessionSockets
+from executor.session_terminals import TerminalSessions
 from executor.sessions import Sessions
 from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
@@ -168,6 +171,9 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
             )
             service = ExecutorService(parts)
             healthy = _add_to(server, service)
+            sockets = await SessionSockets.listening(
+                data_dir, audit, life, (TerminalSessions(parts), DisplaySessions(parts))
+            )
             await server.start()
             serving_owner = life.create_task(
                 rpc_operator.serve(service, data_dir, AuditInterceptor(audit, "owner")), name="operator"
@@ -178,10 +184,11 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
 
             await stop.wait()
             log.info("stopping: no new work; DevBoxes go on")
-            service.draining = True
+            service.draining = sockets.draining = True
             await _say(healthy, health_pb2.HealthCheckResponse.NOT_SERVING)
             _let_go(parts)
             whole = await ledger.drain(config.drain_s)
+        await sockets.stop()
         await server.stop(grace=1.0)
         for task in (serving_owner, *living):
             task.cancel()
@@ -207,32 +214,10 @@ def _add_to(server: grpc.aio.Server, service: ExecutorService) -> health.aio.Hea
 
 
 def _bind(server: grpc.aio.Server, data_dir: DataDir) -> None:
-    """Open the socket 0660 by umask, so that there is no moment at which others could enter."""
-    path = data_dir.rpc / "executor.sock"
-    _check_directory(data_dir)
+    """Open the service's socket."""
     rpc_operator.check_directory(data_dir)
-    with suppress(FileNotFoundError):
-        path.unlink()
-    before = os.umask(0o117)
-    try:
+    with data_dir.binding("executor.sock") as path:
         server.add_insecure_port(f"unix:{path}")
-    finally:
-        os.umask(before)
-    mode = path.stat().st_mode & 0o777
-    if mode != 0o660:
-        raise FailedPrecondition(
-            f"The socket {path} has mode {mode:o} instead of 660; the executor does not serve on it."
-        )
-
-
-def _check_directory(data_dir: DataDir) -> None:
-    """Refuse to serve where others could connect: gRPC does not check who does, the kernel must."""
-    found = data_dir.rpc.stat()
-    if found.st_uid != os.geteuid() or found.st_mode & 0o027:
-        raise FailedPrecondition(
-            f"{data_dir.rpc} must belong to the executor's user and be closed to others (chmod 750); "
-            f"it belongs to user {found.st_uid} with mode {found.st_mode & 0o777:o}."
-        )
 
 
 async def _say(healthy: health.aio.HealthServicer, status: int) -> None:

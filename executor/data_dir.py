@@ -9,7 +9,7 @@
       drain             there while the machine's owner wants no new DevBoxes
       lock              held while an executor runs; a second one says who holds it
       operator/         0700, the socket for the machine's owner
-      rpc/              0750 (2750 where the gateway is another user), owner executor, group the gateway's
+      rpc/              0750 (2750 where the gateway is another user), owner executor, group the gateway's; the sockets
       egress/           see executor.egress_files
       engine/           socket and working directory of an engine service of ours, and the seccomp profile
       audit/            0700, the audit log
@@ -51,7 +51,7 @@ class DataDir:
         self.audit = root / "audit"
         self._secrets = root / "secrets"
         self._seccomp = self.engine / "seccomp.json"
-        for path in (self.rpc / "executor.sock", self.operator / "rpc.sock", self.engine / "podman.sock"):
+        for path in (self.rpc / "terminals.sock", self.operator / "rpc.sock", self.engine / "podman.sock"):
             if len(os.fsencode(path)) > _MAX_SOCKET_PATH_BYTES:
                 raise FailedPrecondition(
                     f"DATA_DIR {root} is too long: Unix sockets take paths of {_MAX_SOCKET_PATH_BYTES} bytes. "
@@ -89,6 +89,31 @@ class DataDir:
             lock.write(f"{os.getpid()}\n")
             lock.flush()
             yield
+
+    @contextmanager
+    def binding(self, name: str) -> Iterator[Path]:
+        """Give the path at which a socket for the gateway is to be bound within the block, open to no others.
+
+        Raises `FailedPrecondition` where others could connect: nobody but the kernel checks who does.
+        """
+        found = self.rpc.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o027:
+            raise FailedPrecondition(
+                f"{self.rpc} must belong to the executor's user and be closed to others (chmod 750); "
+                f"it belongs to user {found.st_uid} with mode {found.st_mode & 0o777:o}."
+            )
+        path = self.rpc / name
+        path.unlink(missing_ok=True)
+        before = os.umask(0o117)  # 0660 at once, so that there is no moment at which others could enter
+        try:
+            yield path
+        finally:
+            os.umask(before)
+        mode = path.stat().st_mode & 0o777
+        if mode != 0o660:
+            raise FailedPrecondition(
+                f"The socket {path} has mode {mode:o} instead of 660; the executor does not serve on it."
+            )
 
     def seccomp_option(self, engine: Literal["podman", "docker"]) -> str:
         """Return the seccomp profile as an engine wants it: Podman takes the path of one, Docker the profile itself."""

@@ -11,7 +11,6 @@ from executor.policy import check_tenant
 from executor.rpc import Context, checked, refusing
 from executor.rpc_background import BackgroundRpcs
 from executor.rpc_devboxes import DevBoxRpcs
-from executor.rpc_displays import DisplayRpcs
 from executor.rpc_events import EventRpcs
 from executor.rpc_images import ImageRpcs
 from executor.rpc_setup import SetupRpcs
@@ -25,7 +24,7 @@ _STATUS_TIMEOUT_S = 1.0
 """The gateway's heartbeats do not wait much longer."""
 
 
-class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, TerminalRpcs, DisplayRpcs, EventRpcs):
+class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, TerminalRpcs, EventRpcs):
     """What the gateway may ask of the executor; one method per RPC of the contract."""
 
     gateway_report: tuple[pb.ReportGatewayRequest, float] | None = None

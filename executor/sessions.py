@@ -90,8 +90,8 @@ class Sessions:
         """Return all terminals, oldest first; not those that are just being opened, which nobody may attach to yet."""
         return [session.terminal for session in self._sessions.values() if session.terminal.was_attached]
 
-    async def open(self, request: OpenTerminal) -> tuple[Viewer, bool]:
-        """Attach to a session, opening it first where there is none of that id; says whether it was there before."""
+    async def open(self, request: OpenTerminal) -> Viewer:
+        """Attach to a session, opening it first where there is none of that id."""
         check_tenant(request.tenant, self._tenants)
         if request.session_id:
             resumed, session_id = await self._ensure(request.session_id, request)
@@ -101,12 +101,13 @@ class Sessions:
             resumed, session_id = False, await self._begin(request)
         session = self._of(session_id, request.tenant)
         viewer = session.terminal.attach(request.from_offset if resumed else None, request.window_bytes)
+        viewer.resumed = resumed
         if session.expiry is not None:
             session.expiry.cancel()
             session.expiry = None
         if resumed and request.cols and request.rows:
             self.resize(session_id, request.cols, request.rows)
-        return viewer, resumed
+        return viewer
 
     def leave(self, viewer: Viewer) -> None:
         """Note that a viewer is gone; the session lives on. Safe to repeat."""

@@ -82,6 +82,8 @@ class Viewer:
         self.terminal = terminal
         self.sent = offset
         self.window_bytes = window_bytes
+        self.resumed = False  # the session was there before
+        self.told_end = False
         self.detached: str | None = None
         self.input_acked = terminal.written_input_offset
         self.input_ack_due = False
@@ -127,6 +129,7 @@ class Viewer:
         self.sent = max(self.sent, scrollback.base)  # dropped meanwhile: the jump in offsets says so
         credit = self.window_bytes - (self.sent - terminal.acked)
         if terminal.exit_code is not None and (terminal.is_closed or self.sent == scrollback.end):
+            self.told_end = True
             return Exited(terminal.exit_code, scrollback.end)
         self._crumb = 0 < credit < min(MAX_CHUNK_BYTES, self.window_bytes // 2, scrollback.end - self.sent)
         waits = self._crumb and not self._takes_crumb

@@ -23,6 +23,7 @@ from gateway.displays import Displays
 from gateway.errors import ExecutorUntrusted, ExitCode, GatewayError, Misconfigured, Replaced, TokenRefused
 from gateway.events import Events
 from gateway.executor_client import STATUS_TIMEOUT_S, ExecutorClient
+from gateway.executor_socket import ExecutorSocket
 from gateway.faults import report
 from gateway.in_flight import InFlight
 from gateway.machine import Machine
@@ -31,6 +32,7 @@ from gateway.open_sessions import OpenSessions
 from gateway.outbox import Outbox
 from gateway.self_report import SelfReport
 from gateway.session import SessionMemory
+from gateway.session_streams import SessionStreams
 from gateway.terminals import Terminals
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
@@ -81,15 +83,16 @@ async def run(config: GatewayConfig, clock: Clock | None = None, ready: Callable
 
 async def _run(config: GatewayConfig, clock: Clock, ready: Callable[[], None]) -> ExitCode:
     token = Token(config.token_file)
+    socket = ExecutorSocket(config.executor_socket, config.executor_uid)
     code = ExitCode.CLEAN
     metrics = Metrics(clock.now)
     async with (
-        ExecutorClient(config.executor_socket, config.executor_uid) as executor,
+        ExecutorClient(socket) as executor,
         metrics_server.serving(config, metrics, executor),
     ):
         try:
             async with asyncio.TaskGroup() as tasks:
-                gateway = Gateway(config, token, executor, tasks, clock, metrics)
+                gateway = Gateway(config, token, socket, executor, tasks, clock, metrics)
                 if config.metrics is not None:
                     metrics.enable(gateway.figures)
                 serving = tasks.create_task(gateway.stay_connected(ready), name="connection")
@@ -143,6 +146,7 @@ class Gateway:
         self,
         config: GatewayConfig,
         token: Token,
+        socket: ExecutorSocket,
         executor: ExecutorClient,
         tasks: asyncio.TaskGroup,
         clock: Clock,
@@ -151,7 +155,9 @@ class Gateway:
         self._clock = clock
         self._config = config
         self._token = token
+        self._socket = socket
         self._executor = executor
+        self._streams = SessionStreams(socket)
         self._status = heartbeat.Status(executor, config, Machine())
         self._uplink = Uplink(Outbox())
         self._self_report = SelfReport(config, self._uplink)
@@ -181,7 +187,7 @@ class Gateway:
 
         Raises `TokenRefused`, `Replaced` and `ExecutorUntrusted`.
         """
-        self._executor.check_socket()
+        self._socket.check()
         await self._status.refresh(EXECUTOR_START_S)
         ready()
         backoff = Backoff()
@@ -233,6 +239,7 @@ class Gateway:
                     connection,
                     tasks,
                     executor=self._executor,
+                    streams=self._streams,
                     uplink=self._uplink,
                     memory=self._memory,
                     in_flight=self._in_flight,
@@ -243,7 +250,7 @@ class Gateway:
                 displays = Displays(
                     connection,
                     tasks,
-                    executor=self._executor,
+                    streams=self._streams,
                     uplink=self._uplink,
                     in_flight=self._in_flight,
                     metrics=self._metrics,

@@ -1,9 +1,9 @@
 """A session on one connection: the executor's stream on one side, frames on the other. What all kinds share.
 
-The hot path of the product, in two tasks. `Bridge.run` carries what the executor sends, from the stream to the socket;
-while the socket or the orchestrator does not take it, nothing more is read, and the executor stops. `Bridge.pump`
-carries what the orchestrator sends. It waits, bounded, for a stream that does not take it, and never holds up the
-connection's reader. No pydantic, no `json`, no log line on the way out.
+The hot path of the product. A task, `Bridge.run`, carries what the executor sends, from the stream to the WebSocket;
+while that or the orchestrator does not take it, nothing more is read, and the executor stops. What the orchestrator
+sends is written at once; where the stream does not take it, it waits, bounded, and never holds up the connection's
+reader. No pydantic, no `json`, no log line on the way out.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from typing import Generic, TypeVar
 from websockets.exceptions import ConnectionClosed
 
 from gateway.connection import Connection
-from gateway.executor_client import Stream
 from gateway.faults import report
+from gateway.session_streams import SessionStream, refusal_of
+from protos import executor_pb2 as pb
 from protos.errors import DeadlineExceeded, Internal, Refusal
 from protos.limits import MAX_PENDING_INPUT_BYTES
 
@@ -30,15 +31,15 @@ PENDING_LIMIT_BYTES = MAX_PENDING_INPUT_BYTES + 64 * 1024
 
 OPEN_TIMEOUT_S = 60.0  # a first exec in a box on a busy machine
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
+Request = TypeVar("Request", bound=pb.AttachTerminalRequest | pb.AttachDisplayRequest)
+Response = TypeVar("Response", bound=pb.AttachTerminalResponse | pb.AttachDisplayResponse)
 
 
 class Bridge(ABC, Generic[Request, Response]):
     """One session, from its opening to its end or the connection's. Each kind says what its messages are."""
 
     def __init__(
-        self, connection: Connection, stream: Stream[Request, Response], session_id: str, request_id: str | None
+        self, connection: Connection, stream: SessionStream[Request, Response], session_id: str, request_id: str | None
     ) -> None:
         self.session_id = session_id  # empty until opened, for a new session without an id
         self.request_id = request_id
@@ -50,14 +51,15 @@ class Bridge(ABC, Generic[Request, Response]):
         self._inputs: deque[tuple[int, Request]] = deque()
         self._pending_bytes = 0
         self._ack: int | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._is_begun = False
+        stream.on_writable = self._write
 
     # --- From the orchestrator: plain calls, in order of arrival, never waiting ---
 
     def ack(self, offset: int) -> None:
         """Open the session's window up to ``offset``."""
         self._ack = offset if self._ack is None else max(self._ack, offset)
-        self._awake()
+        self._write()
 
     def confirm(self, offset: int) -> None:
         """Take a pong, as a `Source`: it acknowledges as well as the orchestrator does."""
@@ -65,7 +67,7 @@ class Bridge(ABC, Generic[Request, Response]):
 
     def abandon(self) -> None:
         """End the stream; safe to call twice."""
-        self._stream.cancel()
+        self._stream.abort()
 
     def _has_room(self, size: int) -> bool:
         return self._pending_bytes + size + INPUT_OVERHEAD_BYTES <= PENDING_LIMIT_BYTES
@@ -74,27 +76,12 @@ class Bridge(ABC, Generic[Request, Response]):
         cost = size + INPUT_OVERHEAD_BYTES
         self._pending_bytes += cost
         self._inputs.append((cost, request))
-        self._awake()
+        self._write()
 
-    def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    async def pump(self) -> None:
-        """Carry what the orchestrator sends to the executor until the stream takes no more."""
-        write = self._stream.write
-        try:
-            going = await write(self._open_message())
-            while going:
-                message = self._next_message()
-                if message is not None:
-                    going = await write(message)
-                else:
-                    self._wake = asyncio.get_running_loop().create_future()
-                    await self._wake
-        except Exception as error:  # noqa: BLE001 - a defect in one bridge ends that bridge and nothing else
-            report(log, f"Input of session {self.session_id}", error)
-            self._stream.cancel()
+    def _write(self) -> None:
+        """Send what waits, as far as the stream takes it."""
+        while self._is_begun and self._stream.is_writable and (message := self._next_message()) is not None:
+            self._stream.write(message)
 
     def _next_message(self) -> Request | None:
         if self._ack is not None:
@@ -135,7 +122,7 @@ class Bridge(ABC, Generic[Request, Response]):
         except ConnectionClosed:
             pass  # What lives on waits in the executor for the next connection.
         finally:
-            self._stream.cancel()
+            self._stream.abort()
             self._ended()
 
     async def _carry_or_refusal(self) -> Refusal | None:
@@ -147,15 +134,22 @@ class Bridge(ABC, Generic[Request, Response]):
             return refusal
         except TimeoutError:
             return DeadlineExceeded("The executor did not open the session in time; try again.")
-        except Exception as error:  # noqa: BLE001 - as in pump
+        except Exception as error:  # noqa: BLE001 - a defect in one bridge ends that bridge and nothing else
             report(log, f"Output of session {self.session_id}", error)
             return Internal("The gateway failed at this session; open it again.")
         return None
 
-    async def _first(self) -> Response | None:
-        """Return the first message of the executor; raises `TimeoutError`."""
+    async def _open(self) -> Response | None:
+        """Send the first message and return the executor's; raises `Refusal` and `TimeoutError`."""
         async with asyncio.timeout(OPEN_TIMEOUT_S):
-            return await self._stream.read()
+            await self._stream.connect()
+            self._stream.write(self._open_message())
+            self._is_begun = True
+            self._write()
+            first = await self._stream.read()
+        if first is not None and first.WhichOneof("message") == "refused":
+            raise refusal_of(first.refused)
+        return first
 
     @abstractmethod
     async def _carry(self) -> None:

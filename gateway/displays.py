@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from gateway.bridge import Bridge
 from gateway.connection import Connection
-from gateway.executor_client import DisplayStream, ExecutorClient
 from gateway.in_flight import InFlight
 from gateway.metrics import Metrics
 from gateway.registry import Registry
+from gateway.session_streams import DisplayStream, SessionStreams, refusal_of
 from gateway.uplink import Uplink
 from protos import executor_pb2 as pb
 from protos import frames, messages, wire
@@ -64,7 +64,7 @@ class DisplayBridge(Bridge[pb.AttachDisplayRequest, pb.AttachDisplayResponse]):
         return pb.AttachDisplayRequest(ack=pb.DisplayAck(offset=offset))
 
     async def _carry(self) -> None:
-        first = await self._first()
+        first = await self._open()
         if self._failure is not None:
             raise self._failure
         if first is None or first.WhichOneof("message") != "opened":
@@ -76,8 +76,10 @@ class DisplayBridge(Bridge[pb.AttachDisplayRequest, pb.AttachDisplayResponse]):
     async def _relay(self) -> None:
         read, send, channel = self._stream.read, self._connection.send_output, self.channel
         while (response := await read()) is not None:
-            if response.WhichOneof("message") == "ended":
+            if response.HasField("ended"):
                 raise Unavailable(response.ended.reason)
+            if response.HasField("refused"):
+                raise refusal_of(response.refused)
             data, offset = response.data.data, response.data.offset
             end = offset + len(data)
             if channel:
@@ -102,7 +104,7 @@ class Displays(Registry[DisplayBridge]):
         connection: Connection,
         tasks: asyncio.TaskGroup,
         *,
-        executor: ExecutorClient,
+        streams: SessionStreams,
         uplink: Uplink,
         in_flight: InFlight,
         metrics: Metrics,
@@ -110,7 +112,7 @@ class Displays(Registry[DisplayBridge]):
         window_bytes: int,
     ) -> None:
         super().__init__(connection, tasks, in_flight, channels, noun="display", most=MAX_DISPLAYS)
-        self._executor = executor
+        self._streams = streams
         self._uplink = uplink
         self._metrics = metrics
         self._window_bytes = window_bytes
@@ -127,8 +129,9 @@ class Displays(Registry[DisplayBridge]):
             width=payload.width or 0,
             height=payload.height or 0,
             window_bytes=self._window_bytes,
+            request_id=request_id or "",
         )
-        stream = self._executor.attach_display()
+        stream = self._streams.display()
         session_id = payload.session_id or ""
         if (old := self._sessions.get(session_id)) is not None:
             old.is_open = False  # replaced: its end is not told under an id that lives on

@@ -1,22 +1,17 @@
-"""The way to the executor: the only import of gRPC on this side. Calls in, `Refusal`s out; it keeps no state.
+"""The way to the executor for all but the bytes of sessions: the only import of gRPC on this side.
 
-grpcio cannot check who listens on a Unix socket, so owner and mode of the socket and its directory are checked
-before every call: whoever could put a socket there instead would get all that orchestrators send.
+Calls in, `Refusal`s out; it keeps no state. Terminals and displays go their own way: `session_streams`.
 """
 
-import asyncio
 import contextlib
-import os
-import stat
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import grpc
 from grpc import aio
 
-from gateway.errors import ExecutorUntrusted
+from gateway.executor_socket import ExecutorSocket
 from protos import executor_pb2 as pb
 from protos import limits
 from protos.errors import (
@@ -42,10 +37,6 @@ EXECUTOR_AWAY: Final = (
 EXECUTOR_STOPPED: Final = (
     "The executor stopped while it worked on this; it may have been done, so look before you send it again."
 )
-STREAM_LOST: Final = "The executor stopped, and the stream of this session with it; open the session again."
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 STATUS_TIMEOUT_S = 1.5  # the engine's answer is cached by the executor; heartbeats do not wait for more
 LIST_TIMEOUT_S = 30.0
@@ -70,12 +61,11 @@ _CHANNEL_OPTIONS = (
 class ExecutorClient:
     """One channel for all calls. Lives as long as the gateway, whether or not the executor is there."""
 
-    def __init__(self, socket: Path, owner_uid: int | None) -> None:
-        self._socket = socket.absolute()
-        self._owner_uid = os.getuid() if owner_uid is None else owner_uid
+    def __init__(self, socket: ExecutorSocket) -> None:
+        self._socket = socket
 
     async def __aenter__(self) -> Self:
-        self._channel = aio.insecure_channel(f"unix:{self._socket}", options=_CHANNEL_OPTIONS)
+        self._channel = aio.insecure_channel(f"unix:{self._socket.path}", options=_CHANNEL_OPTIONS)
         self._stub: ExecutorServiceAsyncStub = ExecutorServiceStub(cast("aio.Channel", _Tagging(self._channel)))
         return self
 
@@ -83,26 +73,6 @@ class ExecutorClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._channel.close()
-
-    def check_socket(self) -> None:
-        """Raise `ExecutorUntrusted` if not only the executor could listen there; absent is fine."""
-        for path, expected in ((self._socket.parent, stat.S_ISDIR), (self._socket, stat.S_ISSOCK)):
-            try:
-                found = path.stat()
-            except OSError:
-                return  # The executor is away, or we may not look: the call then says so.
-            if not expected(found.st_mode):
-                raise ExecutorUntrusted(f"{path} should be a socket in a directory, both the executor's.")
-            if found.st_uid != self._owner_uid:
-                raise ExecutorUntrusted(
-                    f"{path} belongs to uid {found.st_uid}, not to the executor (uid {self._owner_uid}). "
-                    "Remove it and start the executor, or correct executor_uid."
-                )
-            if found.st_mode & 0o007:
-                raise ExecutorUntrusted(
-                    f"{path} has mode {stat.S_IMODE(found.st_mode):04o}, which lets every user in. "
-                    f"Run: chmod o-rwx {path}"
-                )
 
     async def get_status(self, timeout_s: float = STATUS_TIMEOUT_S, *, wait: bool = False) -> pb.GetStatusResponse:
         """Ask how executor and engine are; with ``wait``, wait for an executor that is just starting."""
@@ -252,20 +222,10 @@ class ExecutorClient:
         with self._call():
             return (await self._stub.CancelWork(request, timeout=LIST_TIMEOUT_S)).found
 
-    def attach_terminal(self) -> "TerminalStream":
-        """Begin a stream for one terminal; the first write must be ``open``."""
-        self.check_socket()
-        return Stream(self._stub.AttachTerminal())
-
-    def attach_display(self) -> "DisplayStream":
-        """Begin a stream for one viewer of a display; the first write must be ``open``."""
-        self.check_socket()
-        return Stream(self._stub.AttachDisplay())
-
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
         """Check the socket before a call, and translate how it fails."""
-        self.check_socket()
+        self._socket.check()
         begun = self._channel.get_state() is grpc.ChannelConnectivity.READY
         try:
             yield
@@ -292,57 +252,6 @@ class _Tagging:
             return begin
 
         return method
-
-
-class Stream(Generic[_Request, _Response]):
-    """The stream of one terminal or display. Has no deadline: it lasts as long as someone looks at it."""
-
-    __slots__ = ("_call", "_cancelled", "_opened")
-
-    def __init__(self, call: "aio.StreamStreamCall[_Request, _Response]") -> None:
-        self._call = call
-        self._opened = False
-        self._cancelled = False
-
-    async def read(self) -> _Response | None:
-        """Return the next message, or None at the end; raises `Refusal` if the stream broke."""
-        try:
-            response = await self._call.read()
-        except aio.AioRpcError as error:
-            if self._opened and error.code() is grpc.StatusCode.UNAVAILABLE and not _is_ours(error):
-                raise Unavailable(STREAM_LOST) from None
-            raise refusal_of(error.code(), error.details() or "", ours=_is_ours(error), begun=False) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._cancelled and not (task is not None and task.cancelling()):
-                return None  # The call was cancelled, not the task that reads it.
-            raise
-        self._opened = True
-        return None if response is aio.EOF else cast("_Response", response)
-
-    async def write(self, request: _Request) -> bool:
-        """Send a message; return whether the stream still takes any. `read` says why it does not."""
-        try:
-            await self._call.write(request)
-        except (aio.AioRpcError, asyncio.InvalidStateError):
-            return False
-        return True
-
-    async def finish(self) -> None:
-        """Say that all of an ended session arrived, and wait for the stream's end; the executor then forgets it."""
-        with contextlib.suppress(aio.AioRpcError, asyncio.InvalidStateError):
-            await self._call.done_writing()
-            while await self._call.read() is not aio.EOF:
-                pass
-
-    def cancel(self) -> None:
-        """End the stream, which detaches a terminal and ends a viewer; safe to call twice."""
-        self._cancelled = True
-        self._call.cancel()
-
-
-TerminalStream = Stream[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
-DisplayStream = Stream[pb.AttachDisplayRequest, pb.AttachDisplayResponse]
 
 
 def _is_ours(error: aio.AioRpcError) -> bool:

@@ -51,16 +51,14 @@ class Registry(Generic[B]):
         return bridge
 
     def ended(self, bridge: B) -> None:
-        """Forget a bridge and end its tasks; safe to call twice."""
+        """Forget a bridge and end its task; safe to call twice."""
         begun = self._bridges.pop(bridge, None)
         if begun is None:
             return
         begun.tracked.close()
         bridge.abandon()
-        current = asyncio.current_task()
-        for task in begun.tasks:
-            if task is not current:
-                task.cancel()
+        if begun.task is not asyncio.current_task():
+            begun.task.cancel()
         if self._sessions.get(bridge.session_id) is bridge:
             del self._sessions[bridge.session_id]
             if not bridge.is_open and begun.previous in self._bridges:
@@ -92,9 +90,8 @@ class Registry(Generic[B]):
         tracked = ExitStack()
         tracked.enter_context(self._in_flight.track(bridge.request_id, tenant_id))
         label = bridge.session_id or bridge.request_id or "new"
-        pump = self._tasks.create_task(bridge.pump(), name=f"{self._noun}-input {label}")
-        run = self._tasks.create_task(bridge.run(), name=f"{self._noun}-output {label}")
-        self._bridges[bridge] = _Begun((pump, run), tracked, previous)
+        task = self._tasks.create_task(bridge.run(), name=f"{self._noun} {label}")
+        self._bridges[bridge] = _Begun(task, tracked, previous)
 
     def _was_opened(self, bridge: B) -> None:
         """Note that a bridge is open, under the id that it has by now, and end those that had its session."""
@@ -116,6 +113,6 @@ class Registry(Generic[B]):
 class _Begun(NamedTuple):
     """What belongs to one bridge here."""
 
-    tasks: tuple[asyncio.Task[None], asyncio.Task[None]]
+    task: asyncio.Task[None]
     tracked: ExitStack
     previous: Bridge[Any, Any] | None

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from gateway.bridge import Bridge
 from gateway.connection import Connection
-from gateway.executor_client import TerminalStream
 from gateway.session import KnownSession
+from gateway.session_streams import TerminalStream, refusal_of
 from protos import executor_pb2 as pb
 from protos import frames, messages
 from protos.errors import (
@@ -101,7 +101,7 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
         if self.known is not None:
             self.known.cols, self.known.rows = cols, rows
         self._size = (cols, rows)
-        self._awake()
+        self._write()
 
     def ack(self, offset: int) -> None:
         """Open the session's window up to ``offset``."""
@@ -113,7 +113,7 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
         """End the session and its processes, after the input that waits."""
         self._closing = True
         self._drawn_or_closing.set()
-        self._awake()
+        self._write()
 
     def _open_message(self) -> pb.AttachTerminalRequest:
         return pb.AttachTerminalRequest(open=self.open_request)
@@ -143,7 +143,7 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
         self._owner.ended(self)
 
     async def _carry(self) -> None:
-        first = await self._first()
+        first = await self._open()
         if first is None or first.WhichOneof("message") != "opened":
             raise Unavailable("The executor did not open the session; try again.")
         self.session_id = first.opened.session_id
@@ -155,8 +155,8 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
         self.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                while await self._stream.read() is not None:
-                    pass  # The end of the stream says that the close arrived.
+                while (told := await self._stream.read()) is not None and told.WhichOneof("message") != "exited":
+                    pass  # Its exit says that the close arrived.
 
     async def _relay(self) -> None:
         """The hot path: one read, one send."""
@@ -198,10 +198,10 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DRAWN_TIMEOUT_S):
                         await self._all_drawn(response.exited.offset)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                        await self._stream.finish()
+                self._stream.write(pb.AttachTerminalRequest(fetched=pb.TerminalFetched()))
                 return False
+            case "refused":
+                raise refusal_of(response.refused)
             case "detached":
                 raise FailedPrecondition(f"{response.detached.reason} Open the session again to go on.")
         return True

@@ -10,6 +10,7 @@ from gateway.in_flight import InFlight
 from gateway.metrics import Metrics
 from gateway.registry import Registry
 from gateway.session import KnownSession, SessionMemory
+from gateway.session_streams import SessionStreams
 from gateway.shell import argv
 from gateway.streams import TerminalBridge
 from gateway.uplink import Uplink
@@ -37,6 +38,7 @@ class Terminals(Registry[TerminalBridge]):
         tasks: asyncio.TaskGroup,
         *,
         executor: ExecutorClient,
+        streams: SessionStreams,
         uplink: Uplink,
         memory: SessionMemory,
         in_flight: InFlight,
@@ -46,6 +48,7 @@ class Terminals(Registry[TerminalBridge]):
     ) -> None:
         super().__init__(connection, tasks, in_flight, channels, noun="terminal", most=MAX_TERMINALS)
         self._executor = executor
+        self._streams = streams
         self._uplink = uplink
         self._memory = memory
         self._metrics = metrics
@@ -96,7 +99,7 @@ class Terminals(Registry[TerminalBridge]):
 
     def _start(self, request: pb.TerminalOpen, request_id: str | None, resuming: KnownSession | None) -> None:
         self._check_room()
-        stream = self._executor.attach_terminal()
+        stream = self._streams.terminal()
         self._begin(TerminalBridge(self, self._connection, stream, request, request_id, resuming), request.tenant_id)
 
     def ended(self, bridge: TerminalBridge) -> None:

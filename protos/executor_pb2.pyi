@@ -426,18 +426,20 @@ class Session(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., base: _Optional[int] = ..., acked: _Optional[int] = ..., end: _Optional[int] = ..., input_offset: _Optional[int] = ..., attached: _Optional[bool] = ...) -> None: ...
 
 class AttachTerminalRequest(_message.Message):
-    __slots__ = ("open", "input", "resize", "ack", "close")
+    __slots__ = ("open", "input", "resize", "ack", "close", "fetched")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     RESIZE_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    FETCHED_FIELD_NUMBER: _ClassVar[int]
     open: TerminalOpen
     input: TerminalInput
     resize: TerminalResize
     ack: TerminalAck
     close: TerminalClose
-    def __init__(self, open: _Optional[_Union[TerminalOpen, _Mapping]] = ..., input: _Optional[_Union[TerminalInput, _Mapping]] = ..., resize: _Optional[_Union[TerminalResize, _Mapping]] = ..., ack: _Optional[_Union[TerminalAck, _Mapping]] = ..., close: _Optional[_Union[TerminalClose, _Mapping]] = ...) -> None: ...
+    fetched: TerminalFetched
+    def __init__(self, open: _Optional[_Union[TerminalOpen, _Mapping]] = ..., input: _Optional[_Union[TerminalInput, _Mapping]] = ..., resize: _Optional[_Union[TerminalResize, _Mapping]] = ..., ack: _Optional[_Union[TerminalAck, _Mapping]] = ..., close: _Optional[_Union[TerminalClose, _Mapping]] = ..., fetched: _Optional[_Union[TerminalFetched, _Mapping]] = ...) -> None: ...
 
 class TerminalOpen(_message.Message):
     __slots__ = ("tenant_id", "request_id", "session_id", "devbox_id", "cols", "rows", "argv", "user", "workdir", "env", "from_offset", "window_bytes", "persistent")
@@ -502,21 +504,35 @@ class TerminalClose(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class TerminalFetched(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class AttachTerminalResponse(_message.Message):
-    __slots__ = ("opened", "output", "input_ack", "exited", "refusal", "detached")
+    __slots__ = ("opened", "output", "input_ack", "exited", "refusal", "detached", "refused")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     INPUT_ACK_FIELD_NUMBER: _ClassVar[int]
     EXITED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     opened: TerminalOpened
     output: TerminalOutput
     input_ack: TerminalInputAck
     exited: TerminalExited
     refusal: TerminalRefusal
     detached: TerminalDetached
-    def __init__(self, opened: _Optional[_Union[TerminalOpened, _Mapping]] = ..., output: _Optional[_Union[TerminalOutput, _Mapping]] = ..., input_ack: _Optional[_Union[TerminalInputAck, _Mapping]] = ..., exited: _Optional[_Union[TerminalExited, _Mapping]] = ..., refusal: _Optional[_Union[TerminalRefusal, _Mapping]] = ..., detached: _Optional[_Union[TerminalDetached, _Mapping]] = ...) -> None: ...
+    refused: SessionRefused
+    def __init__(self, opened: _Optional[_Union[TerminalOpened, _Mapping]] = ..., output: _Optional[_Union[TerminalOutput, _Mapping]] = ..., input_ack: _Optional[_Union[TerminalInputAck, _Mapping]] = ..., exited: _Optional[_Union[TerminalExited, _Mapping]] = ..., refusal: _Optional[_Union[TerminalRefusal, _Mapping]] = ..., detached: _Optional[_Union[TerminalDetached, _Mapping]] = ..., refused: _Optional[_Union[SessionRefused, _Mapping]] = ...) -> None: ...
+
+class SessionRefused(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class TerminalOpened(_message.Message):
     __slots__ = ("session_id", "offset", "input_offset", "resumed", "end_offset")
@@ -877,18 +893,20 @@ class AttachDisplayRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[DisplayOpen, _Mapping]] = ..., data: _Optional[bytes] = ..., ack: _Optional[_Union[DisplayAck, _Mapping]] = ...) -> None: ...
 
 class DisplayOpen(_message.Message):
-    __slots__ = ("tenant_id", "devbox_id", "width", "height", "window_bytes")
+    __slots__ = ("tenant_id", "devbox_id", "width", "height", "window_bytes", "request_id")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     DEVBOX_ID_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     tenant_id: str
     devbox_id: str
     width: int
     height: int
     window_bytes: int
-    def __init__(self, tenant_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., window_bytes: _Optional[int] = ...) -> None: ...
+    request_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., devbox_id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., window_bytes: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DisplayAck(_message.Message):
     __slots__ = ("offset",)
@@ -897,14 +915,16 @@ class DisplayAck(_message.Message):
     def __init__(self, offset: _Optional[int] = ...) -> None: ...
 
 class AttachDisplayResponse(_message.Message):
-    __slots__ = ("opened", "data", "ended")
+    __slots__ = ("opened", "data", "ended", "refused")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     opened: DisplayOpened
     data: DisplayData
     ended: DisplayEnded
-    def __init__(self, opened: _Optional[_Union[DisplayOpened, _Mapping]] = ..., data: _Optional[_Union[DisplayData, _Mapping]] = ..., ended: _Optional[_Union[DisplayEnded, _Mapping]] = ...) -> None: ...
+    refused: SessionRefused
+    def __init__(self, opened: _Optional[_Union[DisplayOpened, _Mapping]] = ..., data: _Optional[_Union[DisplayData, _Mapping]] = ..., ended: _Optional[_Union[DisplayEnded, _Mapping]] = ..., refused: _Optional[_Union[SessionRefused, _Mapping]] = ...) -> None: ...
 
 class DisplayOpened(_message.Message):
     __slots__ = ("session_id",)

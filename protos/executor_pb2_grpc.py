@@ -136,11 +136,6 @@ class ExecutorServiceStub:
                 request_serializer=protos_dot_executor__pb2.BuildImageRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.BuildImageResponse.FromString,
                 _registered_method=True)
-        self.AttachDisplay = channel.stream_stream(
-                '/clustercode.executor.v1.ExecutorService/AttachDisplay',
-                request_serializer=protos_dot_executor__pb2.AttachDisplayRequest.SerializeToString,
-                response_deserializer=protos_dot_executor__pb2.AttachDisplayResponse.FromString,
-                _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/clustercode.executor.v1.ExecutorService/WatchEvents',
                 request_serializer=protos_dot_executor__pb2.WatchEventsRequest.SerializeToString,
@@ -150,11 +145,6 @@ class ExecutorServiceStub:
                 '/clustercode.executor.v1.ExecutorService/AcknowledgeEvents',
                 request_serializer=protos_dot_executor__pb2.AcknowledgeEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_executor__pb2.AcknowledgeEventsResponse.FromString,
-                _registered_method=True)
-        self.AttachTerminal = channel.stream_stream(
-                '/clustercode.executor.v1.ExecutorService/AttachTerminal',
-                request_serializer=protos_dot_executor__pb2.AttachTerminalRequest.SerializeToString,
-                response_deserializer=protos_dot_executor__pb2.AttachTerminalResponse.FromString,
                 _registered_method=True)
         self.ReportGateway = channel.unary_unary(
                 '/clustercode.executor.v1.ExecutorService/ReportGateway',
@@ -308,14 +298,6 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AttachDisplay(self, request_iterator, context):
-        """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
-        ends with the stream.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def WatchEvents(self, request, context):
         """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded.
         """
@@ -326,14 +308,6 @@ class ExecutorServiceServicer:
     def AcknowledgeEvents(self, request, context):
         """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
         that is not known is no error.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def AttachTerminal(self, request_iterator, context):
-        """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
-        A stream that merely ends detaches the session, which lives on; `close` ends the session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -449,11 +423,6 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_executor__pb2.BuildImageRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.BuildImageResponse.SerializeToString,
             ),
-            'AttachDisplay': grpc.stream_stream_rpc_method_handler(
-                    servicer.AttachDisplay,
-                    request_deserializer=protos_dot_executor__pb2.AttachDisplayRequest.FromString,
-                    response_serializer=protos_dot_executor__pb2.AttachDisplayResponse.SerializeToString,
-            ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
                     request_deserializer=protos_dot_executor__pb2.WatchEventsRequest.FromString,
@@ -463,11 +432,6 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.AcknowledgeEvents,
                     request_deserializer=protos_dot_executor__pb2.AcknowledgeEventsRequest.FromString,
                     response_serializer=protos_dot_executor__pb2.AcknowledgeEventsResponse.SerializeToString,
-            ),
-            'AttachTerminal': grpc.stream_stream_rpc_method_handler(
-                    servicer.AttachTerminal,
-                    request_deserializer=protos_dot_executor__pb2.AttachTerminalRequest.FromString,
-                    response_serializer=protos_dot_executor__pb2.AttachTerminalResponse.SerializeToString,
             ),
             'ReportGateway': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportGateway,
@@ -1028,33 +992,6 @@ class ExecutorService:
             _registered_method=True)
 
     @staticmethod
-    def AttachDisplay(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/clustercode.executor.v1.ExecutorService/AttachDisplay',
-            protos_dot_executor__pb2.AttachDisplayRequest.SerializeToString,
-            protos_dot_executor__pb2.AttachDisplayResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def WatchEvents(request,
             target,
             options=(),
@@ -1098,33 +1035,6 @@ class ExecutorService:
             '/clustercode.executor.v1.ExecutorService/AcknowledgeEvents',
             protos_dot_executor__pb2.AcknowledgeEventsRequest.SerializeToString,
             protos_dot_executor__pb2.AcknowledgeEventsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def AttachTerminal(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/clustercode.executor.v1.ExecutorService/AttachTerminal',
-            protos_dot_executor__pb2.AttachTerminalRequest.SerializeToString,
-            protos_dot_executor__pb2.AttachTerminalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,19 +81,11 @@ class ExecutorServiceStub:
     """Takes a piece of a build context. A piece that was taken before is not an error."""
     BuildImage: _grpc.UnaryStreamMultiCallable[_executor_pb2.BuildImageRequest, _executor_pb2.BuildImageResponse]
     """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message."""
-    AttachDisplay: _grpc.StreamStreamMultiCallable[_executor_pb2.AttachDisplayRequest, _executor_pb2.AttachDisplayResponse]
-    """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
-    ends with the stream.
-    """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]
     """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded."""
     AcknowledgeEvents: _grpc.UnaryUnaryMultiCallable[_executor_pb2.AcknowledgeEventsRequest, _executor_pb2.AcknowledgeEventsResponse]
     """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
     that is not known is no error.
-    """
-    AttachTerminal: _grpc.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]
-    """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
-    A stream that merely ends detaches the session, which lives on; `close` ends the session.
     """
     ReportGateway: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ReportGatewayRequest, _executor_pb2.ReportGatewayResponse]
     """Takes what the gateway says of its connection, for the machine's owner to read. Nothing acts on it."""
@@ -145,19 +137,11 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """Takes a piece of a build context. A piece that was taken before is not an error."""
     BuildImage: _aio.UnaryStreamMultiCallable[_executor_pb2.BuildImageRequest, _executor_pb2.BuildImageResponse]  # type: ignore[assignment]
     """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message."""
-    AttachDisplay: _aio.StreamStreamMultiCallable[_executor_pb2.AttachDisplayRequest, _executor_pb2.AttachDisplayResponse]  # type: ignore[assignment]
-    """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
-    ends with the stream.
-    """
     WatchEvents: _aio.UnaryStreamMultiCallable[_executor_pb2.WatchEventsRequest, _executor_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Tells what happens to DevBoxes by itself, from now on; what nobody has acknowledged comes first, bounded."""
     AcknowledgeEvents: _aio.UnaryUnaryMultiCallable[_executor_pb2.AcknowledgeEventsRequest, _executor_pb2.AcknowledgeEventsResponse]  # type: ignore[assignment]
     """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
     that is not known is no error.
-    """
-    AttachTerminal: _aio.StreamStreamMultiCallable[_executor_pb2.AttachTerminalRequest, _executor_pb2.AttachTerminalResponse]  # type: ignore[assignment]
-    """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
-    A stream that merely ends detaches the session, which lives on; `close` ends the session.
     """
     ReportGateway: _aio.UnaryUnaryMultiCallable[_executor_pb2.ReportGatewayRequest, _executor_pb2.ReportGatewayResponse]  # type: ignore[assignment]
     """Takes what the gateway says of its connection, for the machine's owner to read. Nothing acts on it."""
@@ -328,16 +312,6 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Builds an image, one at a time on this worker. Progress and log lines, then the image as the last message."""
 
     @_abc_1.abstractmethod
-    def AttachDisplay(
-        self,
-        request_iterator: _MaybeAsyncIterator[_executor_pb2.AttachDisplayRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_executor_pb2.AttachDisplayResponse], _abc.AsyncIterator[_executor_pb2.AttachDisplayResponse]]:
-        """Opens one viewer on a DevBox's display. The first request is `open`, the first response is `opened`. The viewer
-        ends with the stream.
-        """
-
-    @_abc_1.abstractmethod
     def WatchEvents(
         self,
         request: _executor_pb2.WatchEventsRequest,
@@ -353,16 +327,6 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_executor_pb2.AcknowledgeEventsResponse, _abc.Awaitable[_executor_pb2.AcknowledgeEventsResponse]]:
         """Says that an event and all that were told before it reached the orchestrator: nobody is told of them again. One
         that is not known is no error.
-        """
-
-    @_abc_1.abstractmethod
-    def AttachTerminal(
-        self,
-        request_iterator: _MaybeAsyncIterator[_executor_pb2.AttachTerminalRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_executor_pb2.AttachTerminalResponse], _abc.AsyncIterator[_executor_pb2.AttachTerminalResponse]]:
-        """Opens a terminal session or attaches to one. The first request is `open`, the first response is `opened`.
-        A stream that merely ends detaches the session, which lives on; `close` ends the session.
         """
 
     @_abc_1.abstractmethod

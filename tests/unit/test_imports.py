@@ -24,8 +24,6 @@ ONLY_IN = {
         "executor/rpc.py",
         "executor/rpc_operator.py",
         "executor/rpc_audit.py",
-        "executor/rpc_terminals.py",
-        "executor/rpc_displays.py",
         "gateway/executor_client.py",
         "clustercode/operator_client.py",
     },

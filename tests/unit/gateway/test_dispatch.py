@@ -5,11 +5,12 @@ from pathlib import Path
 from gateway.commands import Commands, argv, not_yet
 from gateway.dispatch import SESSION_HANDLERS
 from gateway.executor_client import ExecutorClient
+from gateway.executor_socket import ExecutorSocket
 from protos import wire
 from protos.errors import ErrorCode
 
 HANDLED = {
-    *Commands(ExecutorClient(Path("/nonexistent/executor.sock"), None)).handlers,
+    *Commands(ExecutorClient(ExecutorSocket(Path("/nonexistent/executor.sock"), None))).handlers,
     *SESSION_HANDLERS,
     wire.TerminalOpen,
     wire.DisplayOpen,

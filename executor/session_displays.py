@@ -1,0 +1,68 @@
+"""Displays on their socket: unpack, call, pack; and the two directions of one viewer's connection."""
+
+import asyncio
+
+from executor import requests
+from executor.display import DisplayBytes, DisplayViewer
+from executor.rpc import Parts, checked
+from executor.session_sockets import SessionKind
+from protos import executor_pb2 as pb
+from protos.errors import InvalidArgument
+from protos.message_stream import MessageStream
+
+_Stream = MessageStream[pb.AttachDisplayRequest, pb.AttachDisplayResponse]
+
+
+class DisplaySessions(SessionKind[DisplayViewer]):
+    """However a connection ends, the viewer ends with it."""
+
+    socket = "displays.sock"
+    rpc = "AttachDisplay"
+    request = pb.AttachDisplayRequest
+    response = pb.AttachDisplayResponse
+
+    def __init__(self, parts: Parts) -> None:
+        self._displays = parts.displays
+
+    async def open(self, opening: pb.DisplayOpen) -> DisplayViewer:
+        """Connect a viewer, starting the display first where it does not run."""
+        return await self._displays.open(
+            checked(
+                requests.OpenDisplay,
+                tenant=opening.tenant_id,
+                devbox_id=opening.devbox_id,
+                window_bytes=opening.window_bytes or None,
+                **({"width": opening.width} if opening.width else {}),
+                **({"height": opening.height} if opening.height else {}),
+            )
+        )
+
+    async def carry(self, viewer: DisplayViewer, stream: _Stream) -> None:
+        """Carry RFB bytes."""
+        await stream.send(pb.AttachDisplayResponse(opened=pb.DisplayOpened(session_id=viewer.session_id)))
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read(viewer, stream), name="display-requests")
+            writing = group.create_task(self._write(viewer, stream), name="display-responses")
+            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            reading.cancel()
+            writing.cancel()
+
+    def leave(self, viewer: DisplayViewer) -> None:
+        """End the viewer."""
+        self._displays.leave(viewer)
+
+    async def _write(self, viewer: DisplayViewer, stream: _Stream) -> None:
+        while isinstance(news := await viewer.next(), DisplayBytes):
+            # Built in place, as a terminal's output is.
+            await stream.send(pb.AttachDisplayResponse(data={"offset": news.offset, "data": news.data}))
+        await stream.send(pb.AttachDisplayResponse(ended=pb.DisplayEnded(reason=news.reason)))
+
+    async def _read(self, viewer: DisplayViewer, stream: _Stream) -> None:
+        while (message := await stream.read()) is not None:
+            match message.WhichOneof("message"):
+                case "data":
+                    await viewer.write(message.data)
+                case "ack":
+                    viewer.ack(message.ack.offset)
+                case _:
+                    raise InvalidArgument("A display's connection takes data and ack after `open`.")

@@ -1,0 +1,170 @@
+"""The sockets of terminals and displays: takes connections, has each viewer served, says how it ended.
+
+Beside the gRPC service and with its rules: the same directory and mode, the same audit, a bound on what is open.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+
+from executor.audit import Audit
+from executor.data_dir import DataDir
+from executor.redaction import SECRETS
+from executor.rpc import DRAINING
+from protos import executor_pb2 as pb
+from protos import limits
+from protos.errors import DeadlineExceeded, Internal, InvalidArgument, Refusal, ResourceExhausted
+from protos.message_stream import MessageStream
+from protos.request_id import REQUEST_ID
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS: Final = 1000
+"""Of all kinds together; the limits on terminals and viewers are lower as a rule."""
+
+_OPEN_TIMEOUT_S = 10.0
+_STOP_S = 1.0
+"""How long viewers have to read, at the executor's end, that it ends."""
+
+_Viewer = TypeVar("_Viewer")
+_Result = TypeVar("_Result")
+
+
+class SessionKind(ABC, Generic[_Viewer]):
+    """One kind of session: its socket, its messages, and what a connection of it does."""
+
+    socket: ClassVar[str]
+    rpc: ClassVar[str]
+    """Its name in the audit log."""
+    request: ClassVar[type[Any]]
+    response: ClassVar[type[Any]]
+
+    @abstractmethod
+    async def open(self, opening: Any) -> _Viewer:  # noqa: ANN401 - the `open` of its messages
+        """Return the viewer that is asked for; cancelled when the connection ends meanwhile."""
+
+    @abstractmethod
+    async def carry(self, viewer: _Viewer, stream: MessageStream[Any, Any]) -> None:
+        """Carry bytes in both directions until one side ends; raises `Refusal`, which is then told."""
+
+    @abstractmethod
+    def leave(self, viewer: _Viewer) -> None:
+        """Note that the connection is gone."""
+
+
+class SessionSockets:
+    """All connections. With ``draining`` set, no new session is opened."""
+
+    def __init__(self, audit: Audit, tasks: asyncio.TaskGroup) -> None:
+        self.draining = False
+        self._audit = audit
+        self._tasks = tasks
+        self._connections: set[asyncio.Task[None]] = set()
+        self._servers: list[asyncio.Server] = []
+
+    @classmethod
+    async def listening(
+        cls, data_dir: DataDir, audit: Audit, tasks: asyncio.TaskGroup, kinds: Sequence[SessionKind[Any]]
+    ) -> Self:
+        """Take connections, each in a task of the group; raises `FailedPrecondition` where others could connect."""
+        sockets = cls(audit, tasks)
+        for kind in kinds:
+            bound = socket.socket(socket.AF_UNIX)
+            with data_dir.binding(kind.socket) as path:
+                bound.bind(str(path))
+            server = await asyncio.get_running_loop().create_unix_server(
+                partial(sockets._connected, kind), sock=bound, backlog=MAX_CONNECTIONS
+            )
+            sockets._servers.append(server)
+        return sockets
+
+    async def stop(self) -> None:
+        """End all connections, after a moment in which viewers read what they were told."""
+        for server in self._servers:
+            server.close()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=_STOP_S)
+        for task in self._connections:
+            task.cancel()
+
+    def _connected(self, kind: SessionKind[Any]) -> MessageStream[Any, Any]:
+        stream: MessageStream[Any, Any] = MessageStream(kind.request)
+        task = self._tasks.create_task(self._serve(kind, stream), name=kind.rpc)
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        return stream
+
+    async def _serve(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
+        opening: Any = None
+        verdict = "CANCELLED"
+        try:
+            opening = await self._opening(stream)
+            viewer = await _while_connected(stream, kind.open(opening))
+            if viewer is not None:
+                try:
+                    await kind.carry(viewer, stream)
+                finally:
+                    kind.leave(viewer)
+                verdict = "OK"
+        except Exception as error:  # noqa: BLE001 - a defect in one connection ends that connection and nothing else
+            refusal = _refusal_of(error, kind)
+            verdict = refusal.code.value
+            told = pb.SessionRefused(code=verdict, message=SECRETS.text(refusal.message))
+            stream.write(kind.response(refused=told))
+        finally:
+            stream.close()
+            self._audit.note(
+                who="gateway",
+                tenant=opening.tenant_id if opening is not None else "",
+                rpc=kind.rpc,
+                subject=_subject(opening),
+                verdict=verdict,
+            )
+
+    async def _opening(self, stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - the `open` of any kind
+        if len(self._connections) > MAX_CONNECTIONS:
+            raise ResourceExhausted(f"At most {MAX_CONNECTIONS} viewers are connected to this worker: close some.")
+        async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            first = await stream.read()
+        if first is None or first.WhichOneof("message") != "open":
+            raise InvalidArgument("The first message of a session's connection is `open`.")
+        sent = first.open.request_id
+        REQUEST_ID.set(sent if re.fullmatch(limits.REQUEST_ID_PATTERN, sent) else "")
+        if self.draining:
+            raise DRAINING
+        return first.open
+
+
+async def _while_connected(stream: MessageStream[Any, Any], work: Coroutine[Any, Any, _Result]) -> _Result | None:
+    """Return what the work returns, None if the connection ended meanwhile: then the work was cancelled."""
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work, name="session-opening")
+        ended = group.create_task(stream.ended(), name="session-connection")
+        await asyncio.wait((working, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        working.cancel()
+    return None if working.cancelled() else working.result()
+
+
+def _refusal_of(error: Exception, kind: SessionKind[Any]) -> Refusal:
+    while isinstance(error, ExceptionGroup) and error.split(Refusal)[1] is None:
+        error = error.exceptions[0]
+    match error:
+        case Refusal():
+            log.debug("> %s refused: %s: %s", kind.rpc, error.code, SECRETS.text(error.message))
+            return error
+        case TimeoutError():
+            return DeadlineExceeded(f"No `open` came within {_OPEN_TIMEOUT_S:.0f} s.")
+    log.error("%s failed", kind.rpc, exc_info=error)
+    return Internal("The executor failed at this; its log on the machine says why.")
+
+
+def _subject(opening: Any) -> str:  # noqa: ANN401 - the `open` of any kind
+    """Return what a connection is about, the first of its ids that is filled in."""
+    names = ("session_id", "devbox_id", "request_id")
+    return next((found for name in names if (found := getattr(opening, name, ""))), "")

@@ -1,0 +1,176 @@
+"""Protobuf messages on a Unix stream socket, each behind its length: how bytes go between gateway and executor.
+
+Terminals and displays have such a connection for each viewer, beside gRPC, which everything else goes over
+(docs/decisions/0014-sessions-beside-grpc.md). Both ends are here, so that they cannot disagree.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar, cast
+
+from google.protobuf.message import DecodeError, Message
+
+from protos.errors import InvalidArgument, Refusal, ResourceExhausted
+
+MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
+"""One message: the longest text message of the WebSocket, and room."""
+
+_UNREAD_BYTES = 256 * 1024
+"""Messages that wait to be read; then the socket does."""
+_OVERHEAD_BYTES = 128
+"""What a waiting message costs besides its bytes, so that empty ones are bounded too."""
+
+_LENGTH = struct.Struct("!I")
+_READ_BYTES = 256 * 1024
+_read_buffer = memoryview(bytearray(_READ_BYTES))
+"""Shared by all streams: the loop fills it and hands it over in one step, so no two streams meet in it."""
+
+
+_In = TypeVar("_In", bound=Message)
+_Out = TypeVar("_Out", bound=Message)
+
+
+class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
+    """One connection: messages of one kind come in, messages of another go out. One task reads, anyone writes.
+
+    ``on_writable`` is called when there is room again after `is_writable` was false.
+    """
+
+    def __init__(self, kind: type[_In]) -> None:
+        self.on_writable: Callable[[], None] | None = None
+        self._kind = kind
+        self._transport: asyncio.Transport | None = None
+        self._partial = bytearray()  # less than one message
+        self._unread: deque[tuple[_In, int]] = deque()
+        self._unread_bytes = 0
+        self._broken: Refusal | None = None
+        self._over = asyncio.Event()
+        self._paused = False
+        self._full = False
+        self._reader: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    async def read(self) -> _In | None:
+        """Return the next message, None at the end; raises `Refusal` for what is none. One caller at a time."""
+        while not self._unread:
+            if self._broken is not None:
+                raise self._broken
+            if self._over.is_set():
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        message, size = self._unread.popleft()
+        self._unread_bytes -= size
+        if self._paused and self._unread_bytes <= _UNREAD_BYTES // 2 and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return message
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the peer takes what is written; what is written nevertheless is kept."""
+        return self._transport is not None and not self._full and not self._over.is_set()
+
+    def write(self, message: _Out) -> None:
+        """Send a message, at once where the socket takes it. Whoever writes looks at `is_writable` first."""
+        if self._transport is not None and not self._over.is_set():
+            data = message.SerializeToString()
+            self._transport.write(_LENGTH.pack(len(data)) + data)
+
+    async def send(self, message: _Out) -> None:
+        """Send a message and wait until the peer takes more, or is gone. One caller at a time."""
+        self.write(message)
+        if self._full and not self._over.is_set():
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    async def ended(self) -> None:
+        """Wait until the connection is over."""
+        await self._over.wait()
+
+    def close(self) -> None:
+        """End the connection once all was sent; what comes in meanwhile is not read. Safe to repeat."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once. Safe to repeat."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.BufferedProtocol ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit asyncio's class
+        self._transport.set_write_buffer_limits(high=0)  # writes at once, and says so when the socket takes no more
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002, D102
+        return _read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:  # noqa: D102
+        if self._broken is not None:
+            return
+        if self._partial:
+            self._partial += _read_buffer[:nbytes]
+            with memoryview(self._partial) as data:
+                done = self._parse(data)
+            del self._partial[:done]
+        else:
+            data = _read_buffer[:nbytes]
+            self._partial += data[self._parse(data) :]
+        if self._unread_bytes > _UNREAD_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake(self._reader)
+
+    def eof_received(self) -> bool:  # noqa: D102
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002, D102
+        self._over.set()
+        self._wake(self._reader)
+        self._wake(self._drained)
+
+    def pause_writing(self) -> None:  # noqa: D102
+        self._full = True
+
+    def resume_writing(self) -> None:  # noqa: D102
+        self._full = False
+        self._wake(self._drained)
+        if self.on_writable is not None:
+            self.on_writable()
+
+    # --- ours -----------------------------------------------------------------------------------------------
+
+    def _parse(self, data: memoryview) -> int:
+        """Take all whole messages; return how many bytes they were."""
+        at, have = 0, len(data)
+        while have - at >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(data, at)
+            if size > MAX_MESSAGE_BYTES:
+                self._broken = ResourceExhausted(f"A message has at most {MAX_MESSAGE_BYTES} bytes; send it in pieces.")
+                return have
+            end = at + _LENGTH.size + size
+            if end > have:
+                break
+            try:
+                # Bytes says its type; any buffer does, and is not copied before it is read.
+                message = self._kind.FromString(cast("bytes", data[at + _LENGTH.size : end]))
+            except DecodeError:
+                self._broken = InvalidArgument("This is no message of the contract's.")
+                return have
+            self._unread.append((message, size + _OVERHEAD_BYTES))
+            self._unread_bytes += size + _OVERHEAD_BYTES
+            at = end
+        return at
+
+    @staticmethod
+    def _wake(waiting: "asyncio.Future[None] | None") -> None:
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
