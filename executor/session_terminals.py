@@ -1,6 +1,8 @@
 """Terminals on their socket: unpack, call, pack; and the two directions of one viewer's connection."""
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 
 from executor import requests
 from executor.rpc import Parts, checked
@@ -49,7 +51,7 @@ class TerminalSessions(SessionKind[Viewer]):
         )
 
     async def carry(self, viewer: Viewer, stream: _Stream) -> None:
-        """Carry keystrokes and output."""
+        """Carry keystrokes and output. The viewer ends the connection, not we: what it has yet to read is not cut."""
         terminal = viewer.terminal
         opened = pb.TerminalOpened(
             session_id=terminal.session_id,
@@ -58,60 +60,59 @@ class TerminalSessions(SessionKind[Viewer]):
             resumed=viewer.resumed,
             end_offset=terminal.scrollback.end,
         )
-        await stream.send(pb.AttachTerminalResponse(opened=opened))
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read(viewer, stream), name="terminal-requests")
-            writing = group.create_task(self._write(viewer, stream), name="terminal-responses")
-            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
-            # The viewer ends the connection, not we: what it has not read yet is not cut short.
-            await asyncio.wait((reading,), timeout=_FAREWELL_S if writing.done() else 0)
-            reading.cancel()
-            writing.cancel()
+        stream.write(pb.AttachTerminalResponse(opened=opened))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as farewell:
+                viewer.on_news = stream.on_writable = partial(_tell, viewer, stream, farewell)
+                stream.deliver(partial(self._hear, viewer))
+                viewer.on_news()
+                await stream.ended()
 
     def leave(self, viewer: Viewer) -> None:
         """Detach the viewer."""
         self._sessions.leave(viewer)
 
-    async def _write(self, viewer: Viewer, stream: _Stream) -> None:
-        """Tell a viewer all there is."""
-        while True:
-            match news := await viewer.next():
-                case Output(offset, data):
-                    # Built in place: a TerminalOutput of its own would be copied into the response.
-                    await stream.send(pb.AttachTerminalResponse(output={"offset": offset, "data": data}))
-                case InputAck(offset):
-                    await stream.send(pb.AttachTerminalResponse(input_ack=pb.TerminalInputAck(offset=offset)))
-                case Refused(refusal, offset):
-                    told = pb.TerminalRefusal(code=refusal.code.value, message=refusal.message, input_offset=offset)
-                    await stream.send(pb.AttachTerminalResponse(refusal=told))
-                case Exited(exit_code, offset):
-                    exited = pb.TerminalExited(exit_code=exit_code, offset=offset)
-                    await stream.send(pb.AttachTerminalResponse(exited=exited))
-                    return
-                case Detached():
-                    await stream.send(pb.AttachTerminalResponse(detached=pb.TerminalDetached(reason=news.reason)))
-                    return
-
-    async def _read(self, viewer: Viewer, stream: _Stream) -> None:
-        """Do all that a viewer asks."""
+    def _hear(self, viewer: Viewer, message: pb.AttachTerminalRequest) -> None:
+        """Do what a viewer asks."""
         terminal = viewer.terminal
-        while (message := await stream.read()) is not None:
-            try:
-                match message.WhichOneof("message"):
-                    case "input":
-                        offset = message.input.offset if message.input.HasField("offset") else None
-                        terminal.write(viewer, offset, message.input.data)
-                    case "ack":
-                        terminal.ack(viewer, message.ack.offset)
-                    case "resize":
-                        size = checked(requests.ResizeTerminal, cols=message.resize.cols, rows=message.resize.rows)
-                        self._sessions.resize(terminal.session_id, size.cols, size.rows)
-                    case "close":
-                        self._sessions.close(terminal.session_id)
-                    case "fetched":
-                        if viewer.told_end:
-                            self._sessions.fetched(viewer)
-                    case _:
-                        raise InvalidArgument("A terminal's connection takes input, resize, ack, close and fetched.")
-            except Refusal as refusal:
-                viewer.refuse(refusal)
+        try:
+            match message.WhichOneof("message"):
+                case "input":
+                    offset = message.input.offset if message.input.HasField("offset") else None
+                    terminal.write(viewer, offset, message.input.data)
+                case "ack":
+                    terminal.ack(viewer, message.ack.offset)
+                case "resize":
+                    size = checked(requests.ResizeTerminal, cols=message.resize.cols, rows=message.resize.rows)
+                    self._sessions.resize(terminal.session_id, size.cols, size.rows)
+                case "close":
+                    self._sessions.close(terminal.session_id)
+                case "fetched" if viewer.told_end:
+                    self._sessions.fetched(viewer)
+                case _:
+                    raise InvalidArgument(
+                        "A terminal's connection takes input, resize, ack and close, and fetched once it has ended."
+                    )
+        except Refusal as refusal:
+            viewer.refuse(refusal)
+
+
+def _tell(viewer: Viewer, stream: _Stream, farewell: asyncio.Timeout) -> None:
+    """Tell a viewer all there is, as far as it takes it. On the way of every byte, so no task is woken for it."""
+    while stream.is_writable and (news := viewer.news()) is not None:
+        match news:
+            case Output(offset, data):
+                # Built in place: a TerminalOutput of its own would be copied into the response.
+                response = pb.AttachTerminalResponse(output={"offset": offset, "data": data})
+            case InputAck(offset):
+                response = pb.AttachTerminalResponse(input_ack=pb.TerminalInputAck(offset=offset))
+            case Refused(refusal, offset):
+                told = pb.TerminalRefusal(code=refusal.code.value, message=refusal.message, input_offset=offset)
+                response = pb.AttachTerminalResponse(refusal=told)
+            case Exited(exit_code, offset):
+                response = pb.AttachTerminalResponse(exited=pb.TerminalExited(exit_code=exit_code, offset=offset))
+                farewell.reschedule(asyncio.get_running_loop().time() + _FAREWELL_S)
+            case Detached(reason):
+                response = pb.AttachTerminalResponse(detached=pb.TerminalDetached(reason=reason))
+                farewell.reschedule(asyncio.get_running_loop().time() + _FAREWELL_S)
+        stream.write(response)

@@ -13,6 +13,7 @@ No queue of its own for input: the engine's socket takes it, and what that has n
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from executor.config import TerminalLimits
@@ -76,68 +77,83 @@ Half windows of whole chunks cost a fifth less CPU than crumbs (docs/performance
 
 
 class Viewer:
-    """One attachment to a terminal. Whoever owns the RPC calls `next` in turn; there is one caller."""
+    """One attachment to a terminal. ``on_news`` is called when `news` may have something to tell."""
 
     def __init__(self, terminal: "Terminal", offset: int, window_bytes: int) -> None:
         self.terminal = terminal
         self.sent = offset
         self.window_bytes = window_bytes
+        self.on_news: Callable[[], None] = lambda: None
         self.resumed = False  # the session was there before
         self.told_end = False
         self.detached: str | None = None
         self.input_acked = terminal.written_input_offset
         self.input_ack_due = False
         self._refusals: deque[Refused] = deque(maxlen=_MAX_REFUSALS)
-        self._wake = asyncio.Event()
+        self._is_over = False
         # More waits than the credit left, and that is less than a chunk: see `_CRUMB_WAIT_S`.
-        self._crumb = self._takes_crumb = False
-
-    async def next(self) -> News:
-        """Wait for what the viewer is to be told next."""
-        while (news := self._news()) is None:
-            self._wake.clear()
-            if not self._crumb:
-                await self._wake.wait()
-                continue
-            try:
-                async with asyncio.timeout(_CRUMB_WAIT_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._takes_crumb = True
-        return news
-
-    def wake(self) -> None:
-        """Look again whether there is something to tell."""
-        self._wake.set()
+        self._crumb_due: asyncio.TimerHandle | None = None
+        self._takes_crumb = False
 
     def refuse(self, refusal: Refusal) -> None:
         """Have the viewer told that something was not done."""
         self._refusals.append(Refused(refusal, self.terminal.input_offset))
-        self.wake()
+        self.on_news()
 
-    def _news(self) -> News | None:
-        terminal, scrollback = self.terminal, self.terminal.scrollback
+    def news(self) -> News | None:
+        """Return what the viewer is to be told next, if there is anything; nothing after what is last."""
+        if self._is_over:
+            return None
         if self.detached is not None:
+            self._is_over = True
             return Detached(self.detached)
         if self._refusals:
             return self._refusals.popleft()
-        if self.input_ack_due or terminal.exit_code is not None:
-            self.input_ack_due = False
-            if terminal.written_input_offset > self.input_acked:
-                self.input_acked = terminal.written_input_offset
-                return InputAck(self.input_acked)
+        return self._input_ack() or self._exit() or self._output()
+
+    def _input_ack(self) -> InputAck | None:
+        terminal = self.terminal
+        if not self.input_ack_due and terminal.exit_code is None:
+            return None
+        self.input_ack_due = False
+        if terminal.written_input_offset <= self.input_acked:
+            return None
+        self.input_acked = terminal.written_input_offset
+        return InputAck(self.input_acked)
+
+    def _exit(self) -> Exited | None:
+        terminal, end = self.terminal, self.terminal.scrollback.end
+        if terminal.exit_code is None or not (terminal.is_closed or self.sent == end):
+            return None
+        self._is_over = self.told_end = True
+        return Exited(terminal.exit_code, end)
+
+    def _output(self) -> Output | None:
+        scrollback = self.terminal.scrollback
         self.sent = max(self.sent, scrollback.base)  # dropped meanwhile: the jump in offsets says so
-        credit = self.window_bytes - (self.sent - terminal.acked)
-        if terminal.exit_code is not None and (terminal.is_closed or self.sent == scrollback.end):
-            self.told_end = True
-            return Exited(terminal.exit_code, scrollback.end)
-        self._crumb = 0 < credit < min(MAX_CHUNK_BYTES, self.window_bytes // 2, scrollback.end - self.sent)
-        waits = self._crumb and not self._takes_crumb
-        if data := scrollback.read(self.sent, 0 if waits else min(MAX_CHUNK_BYTES, credit)):
-            self._takes_crumb = False
-            offset, self.sent = self.sent, self.sent + len(data)
-            return Output(offset, data)
-        return None
+        data = scrollback.read(self.sent, self._sendable(scrollback.end - self.sent))
+        if not data:
+            return None
+        offset, self.sent = self.sent, self.sent + len(data)
+        return Output(offset, data)
+
+    def _sendable(self, waiting: int) -> int:
+        """Return how much of the output that waits goes out now."""
+        credit = self.window_bytes - (self.sent - self.terminal.acked)
+        if 0 < credit < min(MAX_CHUNK_BYTES, self.window_bytes // 2, waiting) and not self._takes_crumb:
+            if self._crumb_due is None:
+                self._crumb_due = asyncio.get_running_loop().call_later(_CRUMB_WAIT_S, self._take_crumb)
+            return 0
+        self._takes_crumb = False
+        if self._crumb_due is not None:
+            self._crumb_due.cancel()
+            self._crumb_due = None
+        return max(0, min(MAX_CHUNK_BYTES, credit))
+
+    def _take_crumb(self) -> None:
+        self._crumb_due = None
+        self._takes_crumb = True
+        self.on_news()
 
 
 class Terminal:
@@ -180,7 +196,7 @@ class Terminal:
         self.acked = max(self.acked, self.scrollback.base)
         self._watch_room()
         if self.viewer is not None:
-            self.viewer.wake()
+            self.viewer.on_news()
 
     def input_taken(self) -> None:
         """Note that the engine's socket has taken all input."""
@@ -211,7 +227,7 @@ class Terminal:
         """Take the session from its viewer, if it has one; the viewer is told why."""
         if self.viewer is not None:
             self.viewer.detached = reason
-            self.viewer.wake()
+            self.viewer.on_news()
             self.viewer = None
 
     def ack(self, viewer: Viewer, offset: int) -> None:
@@ -260,7 +276,7 @@ class Terminal:
         self.exit_code = exit_code
         self._cancel_timers()
         if self.viewer is not None:
-            self.viewer.wake()
+            self.viewer.on_news()
 
     def close(self) -> None:
         """Let go of the PTY's stream. Safe to repeat."""
@@ -278,7 +294,7 @@ class Terminal:
         if self._stream is not None:
             self._stream.check_room()
         if self.viewer is not None:
-            self.viewer.wake()
+            self.viewer.on_news()
 
     def _watch_room(self) -> None:
         if self._grace is None and not self._dropping and self.room() <= 0 and self.exit_code is None:
@@ -305,7 +321,7 @@ class Terminal:
         self._note_written()
         if self.viewer is not None:
             self.viewer.input_ack_due = True
-            self.viewer.wake()
+            self.viewer.on_news()
 
     def _cancel_timers(self) -> None:
         for timer in (self._grace, self._input_ack):

@@ -33,20 +33,23 @@ _Out = TypeVar("_Out", bound=Message)
 
 
 class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
-    """One connection: messages of one kind come in, messages of another go out. One task reads, anyone writes.
+    """One connection: messages of one kind come in, messages of another go out.
 
-    ``on_writable`` is called when there is room again after `is_writable` was false.
+    They are read by one task (`read`) or handed over as they come (`deliver`); anyone writes. ``on_writable`` is called
+    when there is room again after `is_writable` was false.
     """
 
     def __init__(self, kind: type[_In]) -> None:
         self.on_writable: Callable[[], None] | None = None
         self._kind = kind
         self._transport: asyncio.Transport | None = None
-        self._partial = bytearray()  # less than one message
+        self._partial = bytearray()  # less than one message, or what was not parsed because too much waits
         self._unread: deque[tuple[_In, int]] = deque()
         self._unread_bytes = 0
         self._broken: Refusal | None = None
-        self._over = asyncio.Event()
+        self._over = asyncio.Event()  # nothing more comes
+        self._lost = False
+        self._receive: Callable[[_In], None] | None = None
         self._paused = False
         self._full = False
         self._reader: asyncio.Future[None] | None = None
@@ -59,45 +62,64 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         while not self._unread:
             if self._broken is not None:
                 raise self._broken
-            if self._over.is_set():
+            if self._lost:
                 return None
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         message, size = self._unread.popleft()
         self._unread_bytes -= size
-        if self._paused and self._unread_bytes <= _UNREAD_BYTES // 2 and self._transport is not None:
+        self._read_on()
+        return message
+
+    def deliver(self, receive: Callable[[_In], None]) -> None:
+        """From now on hand each message over as it comes, in place of `read`: no task is woken for it."""
+        self._receive = receive
+        while self._unread:
+            receive(self._unread.popleft()[0])
+        self._unread_bytes = 0
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on where too much waited before."""
+        if not self._paused or self._unread_bytes > _UNREAD_BYTES // 2:
+            return
+        self._parse_partial()
+        if self._unread_bytes <= _UNREAD_BYTES and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        return message
 
     # --- writing --------------------------------------------------------------------------------------------
 
     @property
     def is_writable(self) -> bool:
         """Whether the peer takes what is written; what is written nevertheless is kept."""
-        return self._transport is not None and not self._full and not self._over.is_set()
+        return self._transport is not None and not self._full and not self._lost
 
     def write(self, message: _Out) -> None:
         """Send a message, at once where the socket takes it. Whoever writes looks at `is_writable` first."""
-        if self._transport is not None and not self._over.is_set():
+        if self._transport is not None and not self._lost:
             data = message.SerializeToString()
             self._transport.write(_LENGTH.pack(len(data)) + data)
 
     async def send(self, message: _Out) -> None:
         """Send a message and wait until the peer takes more, or is gone. One caller at a time."""
         self.write(message)
-        if self._full and not self._over.is_set():
+        if self._full and not self._lost:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
     async def ended(self) -> None:
-        """Wait until the connection is over."""
+        """Wait until the connection is over; raises `Refusal` where that is for what came on it."""
         await self._over.wait()
+        if self._broken is not None:
+            raise self._broken
 
     def close(self) -> None:
-        """End the connection once all was sent; what comes in meanwhile is not read. Safe to repeat."""
-        if self._transport is not None:
+        """End the connection; a peer that does not read does not hold it. Safe to repeat."""
+        if self._transport is not None and self.is_writable:
             self._transport.close()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """End the connection at once. Safe to repeat."""
@@ -118,9 +140,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             return
         if self._partial:
             self._partial += _read_buffer[:nbytes]
-            with memoryview(self._partial) as data:
-                done = self._parse(data)
-            del self._partial[:done]
+            self._parse_partial()
         else:
             data = _read_buffer[:nbytes]
             self._partial += data[self._parse(data) :]
@@ -133,6 +153,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002, D102
+        self._lost = True
         self._over.set()
         self._wake(self._reader)
         self._wake(self._drained)
@@ -148,13 +169,18 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
 
     # --- ours -----------------------------------------------------------------------------------------------
 
+    def _parse_partial(self) -> None:
+        with memoryview(self._partial) as data:
+            done = self._parse(data)
+        del self._partial[:done]
+
     def _parse(self, data: memoryview) -> int:
-        """Take all whole messages; return how many bytes they were."""
+        """Take whole messages until too much waits; return how many bytes they were."""
         at, have = 0, len(data)
-        while have - at >= _LENGTH.size:
+        while have - at >= _LENGTH.size and self._unread_bytes <= _UNREAD_BYTES:
             (size,) = _LENGTH.unpack_from(data, at)
             if size > MAX_MESSAGE_BYTES:
-                self._broken = ResourceExhausted(f"A message has at most {MAX_MESSAGE_BYTES} bytes; send it in pieces.")
+                self._break(ResourceExhausted(f"A message has at most {MAX_MESSAGE_BYTES} bytes; send it in pieces."))
                 return have
             end = at + _LENGTH.size + size
             if end > have:
@@ -163,12 +189,20 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
                 # Bytes says its type; any buffer does, and is not copied before it is read.
                 message = self._kind.FromString(cast("bytes", data[at + _LENGTH.size : end]))
             except DecodeError:
-                self._broken = InvalidArgument("This is no message of the contract's.")
+                self._break(InvalidArgument("This is no message of the contract's."))
                 return have
+            at = end
+            if self._receive is not None:
+                self._receive(message)
+                continue
             self._unread.append((message, size + _OVERHEAD_BYTES))
             self._unread_bytes += size + _OVERHEAD_BYTES
-            at = end
         return at
+
+    def _break(self, refusal: Refusal) -> None:
+        """Take nothing more from this connection; what is written still goes out."""
+        self._broken = refusal
+        self._over.set()
 
     @staticmethod
     def _wake(waiting: "asyncio.Future[None] | None") -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from executor.config import TerminalLimits
 from executor.exec_stream import ExecStream
-from executor.terminal import Detached, Exited, InputAck, Output, Terminal, Viewer
+from executor.terminal import Detached, Exited, InputAck, News, Output, Terminal, Viewer
 from protos.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from protos.limits import MAX_CHUNK_BYTES, MAX_PENDING_INPUT_BYTES
 
@@ -49,11 +49,20 @@ def write(terminal: Terminal, data: bytes) -> None:
     terminal.output(memoryview(data))
 
 
+async def told(viewer: Viewer) -> News:
+    """Return what the viewer is told next, heard of as whoever carries it does."""
+    while (news := viewer.news()) is None:
+        heard = asyncio.Event()
+        viewer.on_news = heard.set
+        await heard.wait()
+    return news
+
+
 async def pending(viewer: Viewer) -> bool:
     """Whether the viewer is told nothing for now."""
     try:
         async with asyncio.timeout(0.01):
-            await viewer.next()
+            await told(viewer)
     except TimeoutError:
         return True
     return False
@@ -65,12 +74,12 @@ async def test_output_comes_with_its_offset_in_chunks_within_the_window() -> Non
     viewer = terminal.attach(None, None)
     write(terminal, b"x" * (WINDOW + 10))
 
-    assert await viewer.next() == Output(0, b"x" * WINDOW)
+    assert await told(viewer) == Output(0, b"x" * WINDOW)
     assert await pending(viewer)
     terminal.ack(viewer, 5)
-    assert await viewer.next() == Output(WINDOW, b"x" * 5)
+    assert await told(viewer) == Output(WINDOW, b"x" * 5)
     terminal.ack(viewer, WINDOW + 5)
-    assert await viewer.next() == Output(WINDOW + 5, b"x" * 5)
+    assert await told(viewer) == Output(WINDOW + 5, b"x" * 5)
     assert WINDOW <= MAX_CHUNK_BYTES
 
 
@@ -79,8 +88,8 @@ async def test_a_viewer_continues_where_it_says() -> None:
     terminal, _ = a_terminal()
     write(terminal, b"abcdef")
 
-    assert await terminal.attach(4, None).next() == Output(4, b"ef")
-    assert await terminal.attach(None, None).next() == Output(0, b"abcdef")
+    assert await told(terminal.attach(4, None)) == Output(4, b"ef")
+    assert await told(terminal.attach(None, None)) == Output(0, b"abcdef")
     with pytest.raises(InvalidArgument, match="beyond"):
         terminal.attach(7, None)
 
@@ -92,7 +101,7 @@ async def test_the_pty_is_paused_while_nobody_takes_its_output() -> None:
     write(terminal, b"x" * SCROLLBACK)
 
     assert terminal.room() == 0
-    await viewer.next()
+    await told(viewer)
     checks = stream.room_checks
     terminal.ack(viewer, WINDOW)
     assert terminal.room() == WINDOW
@@ -104,7 +113,7 @@ async def test_after_the_grace_the_viewer_is_detached_and_the_oldest_output_goes
     terminal, _ = a_terminal(grace_s=0.01)
     viewer = terminal.attach(None, None)
     write(terminal, b"a" * SCROLLBACK)
-    while not isinstance(news := await viewer.next(), Detached):
+    while not isinstance(news := await told(viewer), Detached):
         pass
 
     assert "0.01 s" in news.reason
@@ -112,7 +121,7 @@ async def test_after_the_grace_the_viewer_is_detached_and_the_oldest_output_goes
     write(terminal, b"b" * 100)
     assert terminal.scrollback.base == 100
     back = terminal.attach(0, None)
-    news = await back.next()
+    news = await told(back)
     assert isinstance(news, Output)
     assert news.offset == 100
     terminal.close()
@@ -123,7 +132,7 @@ async def test_progress_starts_the_grace_anew() -> None:
     terminal, _ = a_terminal(grace_s=60)
     viewer = terminal.attach(None, None)
     write(terminal, b"x" * SCROLLBACK)
-    await viewer.next()
+    await told(viewer)
     for step in range(1, 6):
         begun = terminal._grace
         terminal.ack(viewer, step * 100)
@@ -144,8 +153,8 @@ async def test_the_newest_viewer_has_the_session() -> None:
     second = terminal.attach(None, None)
     write(terminal, b"x")
 
-    assert isinstance(await first.next(), Detached)
-    assert await second.next() == Output(0, b"x")
+    assert isinstance(await told(first), Detached)
+    assert await told(second) == Output(0, b"x")
     with pytest.raises(FailedPrecondition):
         terminal.write(first, None, b"typed")
     assert stream.written == b""
@@ -164,7 +173,7 @@ async def test_keystrokes_are_typed_once_and_in_order() -> None:
 
     assert stream.written == b"abcdef"
     assert error.value.details == {"inputOffset": 6}
-    assert await viewer.next() == InputAck(6)
+    assert await told(viewer) == InputAck(6)
     terminal.close()
 
 
@@ -189,8 +198,8 @@ async def test_the_exit_comes_after_the_last_output() -> None:
     write(terminal, b"bye")
     terminal.finish(7)
 
-    assert await viewer.next() == Output(0, b"bye")
-    assert await viewer.next() == Exited(7, 3)
+    assert await told(viewer) == Output(0, b"bye")
+    assert await told(viewer) == Exited(7, 3)
 
 
 async def test_acknowledging_what_was_not_sent_is_refused() -> None:
@@ -200,6 +209,6 @@ async def test_acknowledging_what_was_not_sent_is_refused() -> None:
     write(terminal, b"abc")
     with pytest.raises(InvalidArgument):
         terminal.ack(viewer, 3)
-    await viewer.next()
+    await told(viewer)
     terminal.ack(viewer, 3)
     assert terminal.acked == 3
