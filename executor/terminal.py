@@ -130,6 +130,8 @@ class Viewer:
 
     def _output(self) -> Output | None:
         scrollback = self.terminal.scrollback
+        if self.terminal.is_closed:
+            return None
         self.sent = max(self.sent, scrollback.base)  # dropped meanwhile: the jump in offsets says so
         data = scrollback.read(self.sent, self._sendable(scrollback.end - self.sent))
         if not data:

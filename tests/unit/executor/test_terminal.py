@@ -202,6 +202,19 @@ async def test_the_exit_comes_after_the_last_output() -> None:
     assert await told(viewer) == Exited(7, 3)
 
 
+async def test_output_after_a_close_is_read_and_not_told() -> None:
+    """However much there is of it; then the exit."""
+    terminal, _ = a_terminal()
+    viewer = terminal.attach(None, None)
+    terminal.end()
+    write(terminal, b"x" * (SCROLLBACK + 1))
+
+    assert await pending(viewer)
+    assert terminal.room() > 0
+    terminal.finish(137)
+    assert await told(viewer) == Exited(137, SCROLLBACK + 1)
+
+
 async def test_acknowledging_what_was_not_sent_is_refused() -> None:
     """A viewer cannot open its window beyond what it was given."""
     terminal, _ = a_terminal()
