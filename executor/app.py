@@ -106,7 +106,11 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
     _bind(server, data_dir)
     async with asyncio.TaskGroup() as life:
         adopting = _adopt(devboxes, engine, engine_service, config, audit)
-        jobs = {"engine-service": engine_service.run(), "learn-engine": _learn(engine), "adopt": adopting}
+        jobs = {
+            "engine-service": engine_service.run(),
+            "learn-engine": _learn(engine, engine_service),
+            "adopt": adopting,
+        }
         living = [life.create_task(job, name=name) for name, job in {**jobs, "egress": egress.run()}.items()]
         # Work in flight has a group of its own: at the end it is drained before the engine is let go.
         async with asyncio.TaskGroup() as tasks:
@@ -225,8 +229,9 @@ async def _say(healthy: health.aio.HealthServicer, status: int) -> None:
         await healthy.set(name, status)
 
 
-async def _learn(engine: Engine) -> None:
-    """Know which engine it is, and again after it was away."""
+async def _learn(engine: Engine, engine_service: EngineService) -> None:
+    """Know which engine it is, as soon as there is one, and again after it was away."""
+    await engine_service.ready(_ENGINE_WAIT_S)
     while True:
         with suppress(Refusal):
             await engine.learn()

@@ -42,7 +42,7 @@ from protos.errors import Internal, Refusal
 log = logging.getLogger(__name__)
 
 EXECUTOR_START_S = 3.0
-"""How long the first dial waits for an executor that starts beside us, so that we register with its engines."""
+"""How long the first dial waits for an executor that starts beside us, and then for its engine, to register with it."""
 
 REGISTERED_WAIT_S = 2.0
 """An orchestrator that has not answered `worker.register` by then acknowledges nothing."""
@@ -189,6 +189,10 @@ class Gateway:
         """
         self._socket.check()
         await self._status.refresh(EXECUTOR_START_S)
+        if self._status.executor_answers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EXECUTOR_START_S):
+                    await self._status.engine_found()
         ready()
         backoff = Backoff()
         while True:
@@ -264,9 +268,10 @@ class Gateway:
                 self._connections += 1
                 self._self_report.connected()
                 await self._uplink.open(connection)
-                beat = partial(self._beat, connection, registered_engines=self._status.engines)
                 answered = asyncio.Event()
-                tasks.create_task(heartbeat.beat(self._status, beat), name="heartbeat")
+                tasks.create_task(heartbeat.beat(self._status, partial(self._beat, connection)), name="heartbeat")
+                if not self._status.engines:
+                    tasks.create_task(self._register_again(connection), name="register again")
                 tasks.create_task(events.forward(), name="events")
                 tasks.create_task(events.acknowledge(), name="event acknowledgements")
                 tasks.create_task(terminals.acknowledge_input(), name="input acknowledgements")
@@ -301,12 +306,16 @@ class Gateway:
             wire.SUBPROTOCOL_BINARY if connection.binary else wire.SUBPROTOCOL_JSON,
         )
 
-    async def _beat(self, connection: Connection, payload: wire.Heartbeat, *, registered_engines: list[str]) -> None:
-        if self._status.engines and not registered_engines:
-            # Only a register carries the engines, and it is the first message of a connection. Nothing is lost:
-            # without an executor nothing was open on this one.
-            await connection.close(1000, "registering again: the executor is there now")
-            return
+    async def _register_again(self, connection: Connection) -> None:
+        """End a connection that was registered without an engine once there is one.
+
+        Only a register carries the engines, and it is the first message of a connection. Nothing is lost: without an
+        executor nothing was open on this one.
+        """
+        await self._status.engine_found()
+        await connection.close(1000, "registering again: the executor is there now")
+
+    async def _beat(self, connection: Connection, payload: wire.Heartbeat) -> None:
         await connection.send(messages.to_json("worker.heartbeat", payload))
         await connection.flush_marks()
 

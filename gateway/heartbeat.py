@@ -19,6 +19,9 @@ INTERVAL_S = 10.0  # fixed by the protocol
 POLL_AHEAD_S = 2.0
 """The executor is asked this long before each heartbeat, so that a slow answer does not delay it."""
 
+ENGINE_POLL_S = 0.5
+"""The executor is asked so often while it has not named an engine: it starts, or its engine does."""
+
 MAX_DEVBOXES = 1000
 """In a register: it is one message, and bounded like any other. ``DevBox.list-all`` has them all."""
 
@@ -55,6 +58,12 @@ class Status:
             if self._away is not None:
                 log.info("The executor answers again")
             self._away = None
+
+    async def engine_found(self) -> None:
+        """Ask the executor until it has named an engine. Raises `ExecutorUntrusted`."""
+        while not self.engines:
+            await asyncio.sleep(ENGINE_POLL_S)
+            await self.refresh()
 
     @property
     def executor_answers(self) -> bool:
