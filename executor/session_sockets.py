@@ -104,6 +104,11 @@ class SessionSockets:
         verdict = "CANCELLED"
         try:
             opening = await self._opening(stream)
+            sent = opening.request_id
+            REQUEST_ID.set(sent if re.fullmatch(limits.REQUEST_ID_PATTERN, sent) else "")
+            log.debug("< %s", kind.rpc)
+            if self.draining:
+                raise DRAINING  # noqa: TRY301 - told below like every other refusal
             viewer = await _while_connected(stream, kind.open(opening))
             if viewer is not None:
                 try:
@@ -133,10 +138,6 @@ class SessionSockets:
             first = await stream.read()
         if first is None or first.WhichOneof("message") != "open":
             raise InvalidArgument("The first message of a session's connection is `open`.")
-        sent = first.open.request_id
-        REQUEST_ID.set(sent if re.fullmatch(limits.REQUEST_ID_PATTERN, sent) else "")
-        if self.draining:
-            raise DRAINING
         return first.open
 
 

@@ -76,10 +76,11 @@ class DisplayBridge(Bridge[pb.AttachDisplayRequest, pb.AttachDisplayResponse]):
     async def _relay(self) -> None:
         read, send, channel = self._stream.read, self._connection.send_output, self.channel
         while (response := await read()) is not None:
-            if response.HasField("ended"):
-                raise Unavailable(response.ended.reason)
-            if response.HasField("refused"):
-                raise refusal_of(response.refused)
+            match response.WhichOneof("message"):
+                case "ended":
+                    raise Unavailable(response.ended.reason)
+                case "refused":
+                    raise refusal_of(response.refused)
             data, offset = response.data.data, response.data.offset
             end = offset + len(data)
             if channel:

@@ -122,15 +122,19 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             self.abort()
 
     def abort(self) -> None:
-        """End the connection at once. Safe to repeat."""
+        """End the connection at once, also one that is not there yet. Safe to repeat."""
         if self._transport is not None:
             self._transport.abort()
+        else:
+            self._lost = True
 
     # --- asyncio.BufferedProtocol ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit asyncio's class
         self._transport.set_write_buffer_limits(high=0)  # writes at once, and says so when the socket takes no more
+        if self._lost:
+            self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002, D102
         return _read_buffer
