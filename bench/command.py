@@ -35,6 +35,6 @@ async def measure(arena: Arena) -> Result:
             ("raw API, list of containers", f"{middle(raw) * 1e3:.2f}", "1.00×"),
             ("our path, DevBox.list", f"{middle(ours) * 1e3:.2f}", times(to_raw)),
         ],
-        "DevBox.list asks the engine twice: for the containers, then for each one's state.",
+        "With Podman DevBox.list is one call of its own list, and one more for each DevBox that does not run.",
     )
     return Result([table], [Bar("command round trip / raw API", middle(to_raw), 2.0, 1.5)])

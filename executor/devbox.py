@@ -101,7 +101,10 @@ def sighting(box: DevBox) -> Sighting:
 
 
 def devbox_of(container: dict[str, Any], install: str) -> DevBox | None:
-    """Read a DevBox from what the engine says of its container; None if it is not one of this installation."""
+    """Read a DevBox from what the engine says of its container; None if it is not one of this installation.
+
+    Raises `readback.Unreadable` where that came from a list and does not suffice.
+    """
     labels = container["Config"].get("Labels") or {}
     if labels.get(f"{PREFIX}managed") != "true" or labels.get(f"{PREFIX}install") != install:
         return None

@@ -7,8 +7,9 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import astuple, replace
+from typing import Any
 
 from executor import readback
 from executor.config import ExecutorConfig
@@ -205,10 +206,15 @@ class DevBoxes:
         return box
 
     async def list_boxes(self, tenant: str = "") -> list[DevBox]:
-        """Return a tenant's DevBoxes, or those of all tenants served, oldest first."""
+        """Return a tenant's DevBoxes, or those of all tenants served, oldest first, as `all` has them."""
         if tenant:
             check_tenant(tenant, self._tenants)
         boxes = await self.all(*([f"{PREFIX}tenant={tenant}"] if tenant else []))
+        return [box for box in boxes if box.tenant in self._tenants]
+
+    async def inspect_boxes(self) -> list[DevBox]:
+        """Return the DevBoxes of all tenants served, oldest first, each looked at by itself."""
+        boxes = await self._looked_at(dict.fromkeys(await self._engine.list_names(self._ours)))
         return [box for box in boxes if box.tenant in self._tenants]
 
     async def count_running(self, timeout_s: float) -> int:
@@ -235,18 +241,25 @@ class DevBoxes:
     async def all(self, *labels: str) -> list[DevBox]:
         """Return the DevBoxes of this installation, oldest first, also those of tenants it serves no longer.
 
-        With ``labels`` (``key=value``) those alone that carry them.
+        With ``labels`` (``key=value``) those alone that carry them. One call of the engine may do for all that run:
+        then nothing is said of their volumes nor of memory that ran short, and ``started_at`` is to the second.
         """
-        names = await self._engine.list_names([*self._ours, *labels])
+        return await self._looked_at(await self._engine.list_said([*self._ours, *labels]))
+
+    async def _looked_at(self, containers: dict[str, dict[str, Any] | None]) -> list[DevBox]:
+        """Return the DevBoxes of these containers, oldest first; looks at each of which too little is said."""
         places = asyncio.Semaphore(_INSPECTS_AT_ONCE)
 
-        async def look(name: str) -> DevBox | None:
+        async def look(name: str, said: dict[str, Any] | None) -> DevBox | None:
+            if said is not None:
+                with suppress(readback.Unreadable):  # it has just ended, or its process is not visible
+                    return devbox_of(said, self._data_dir.install)
             async with places:
                 return await self._look(name)  # or none: it was removed meanwhile
 
         try:
             async with asyncio.TaskGroup() as group:
-                looks = [group.create_task(look(name), name=f"inspect {name}") for name in names]
+                looks = [group.create_task(look(*each), name=f"inspect {each[0]}") for each in containers.items()]
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from None
         boxes = [box for task in looks if (box := task.result()) is not None]

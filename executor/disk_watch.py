@@ -53,7 +53,7 @@ class DiskWatch:
     async def _measure(self) -> None:
         sizes = await self._engine.disk_usage()
         by_tenant: dict[str, list[tuple[int, DevBox]]] = defaultdict(list)
-        for box in await self._devboxes.list_boxes():
+        for box in await self._devboxes.inspect_boxes():
             held = sum(sizes.get(name, 0) for name in (box.container, *box.volumes))
             by_tenant[box.tenant].append((held, box))
         self._used = {tenant: sum(held for held, _ in boxes) for tenant, boxes in by_tenant.items()}

@@ -171,7 +171,7 @@ class Events:
         while True:
             turn, pause_s = self._watchlist.turn, self._limits.reconcile_s
             try:
-                boxes = await self._devboxes.list_boxes()
+                boxes = await self._devboxes.inspect_boxes()
             except Refusal as refusal:
                 log.debug("reconcile: %s", refusal.message)
                 pause_s = min(_STREAM_AGAIN_S, self._limits.reconcile_s)  # soon: the engine is just away

@@ -4,8 +4,10 @@ Engines drop limits without a word (containers/podman#13891; rootless Podman on 
 not taken: the kernel is asked, by ``/proc`` and the control groups of the DevBox's main process. Reads only.
 """
 
+import math
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ def effective(pid: int, promised: BoxOptions, root: Path = Path("/")) -> list[Br
     own user and by root alone; where it cannot, what `declared` found stands.
     """
     process = root / "proc" / str(pid)
-    status = dict(re.findall(r"^(\w+):\s*(.*)$", _read(process / "status"), re.MULTILINE))
+    status = dict(re.findall(r"^(\w+):\s*(.*)$", _read(f"{process}/status"), re.MULTILINE))
     if pid <= 0 or status.get("NSpid", "").split()[-1:] != ["1"]:
         raise Unreadable
     return [
@@ -67,12 +69,19 @@ def effective(pid: int, promised: BoxOptions, root: Path = Path("/")) -> list[Br
 
 
 def missing_limits(container: dict[str, Any], promised: BoxOptions, root: Path = Path("/")) -> tuple[str, ...]:
-    """Return the names of limits that are promised and do not hold, of a DevBox that may run or not."""
-    broken = declared(container, promised)
+    """Return the names of limits that are promised and do not hold, of a DevBox that may run or not.
+
+    Raises `Unreadable` where its process cannot be looked at and ``container`` has not all that inspecting gives.
+    """
     pid = int(container["State"].get("Pid") or 0)
+    broken = None
     if pid > 0:
         with suppress(Unreadable):  # it has just ended; what starts is looked at then
-            broken += _limits(root / "proc" / str(pid), root, promised)
+            broken = list(_limits(root / "proc" / str(pid), root, promised))
+    if broken is None:
+        if "HostConfig" not in container:
+            raise Unreadable
+        broken = declared(container, promised)
     return tuple(dict.fromkeys(found.promise for found in broken if found.promise in ("memory", "cpus", "pids")))
 
 
@@ -88,22 +97,17 @@ def _privileges(status: dict[str, str], promised: BoxOptions) -> Iterator[Broken
 
 
 def _limits(process: Path, root: Path, promised: BoxOptions) -> Iterator[Broken]:
-    groups = _groups(process, root)
     limits = promised.limits
-    memory = _tightest(groups["memory"], ("memory.limit_in_bytes", "memory.max"), _number)
-    yield from _limit("memory", limits.memory_bytes, memory, _mib)
-    yield from _limit("pids", limits.pids, _tightest(groups["pids"], ("pids.max",), _number), _plain)
-    cpus = [
-        *_values(groups["cpu"], "cpu.max", _cpu_max),
-        *_values(groups["cpu"], "", _cfs_quota),
-    ]
-    yield from _limit("cpus", limits.cpus, min(cpus, default=None), _plain)
+    bounds = _bounds(process, root, {"memory": limits.memory_bytes, "pids": limits.pids, "cpu": limits.cpus})
+    yield from _limit("memory", limits.memory_bytes, bounds.get("memory"), _mib)
+    yield from _limit("pids", limits.pids, bounds.get("pids"), _plain)
+    yield from _limit("cpus", limits.cpus, bounds.get("cpu"), _plain)
 
 
 def _network(process: Path, promised: BoxOptions) -> Iterator[Broken]:
     if promised.network == "host":
         return
-    lines = _read(process / "net" / "dev").splitlines()[2:]
+    lines = _read(f"{process}/net/dev").splitlines()[2:]
     others = [name for line in lines if (name := line.partition(":")[0].strip()) != "lo"]
     if others:
         yield Broken("network", f"it has the interfaces {', '.join(others)}")
@@ -113,7 +117,7 @@ def _root_filesystem(process: Path, promised: BoxOptions) -> Iterator[Broken]:
     if not promised.read_only:
         return
     try:
-        mounts = _read(process / "mountinfo")
+        mounts = _read(f"{process}/mountinfo")
     except Unreadable:
         return
     # proc(5): id, parent, device, root, mount point, options. The last one mounted on / is what is seen.
@@ -125,45 +129,29 @@ def _root_filesystem(process: Path, promised: BoxOptions) -> Iterator[Broken]:
 # --- control groups ---------------------------------------------------------------------------------------------------
 
 
-def _groups(process: Path, root: Path) -> dict[str, list[Path]]:
-    """Return, for each controller, the directories of the process's group and of all above it (v1, v2 and both)."""
-    found: dict[str, list[Path]] = {"memory": [], "cpu": [], "pids": []}
-    for line in _read(process / "cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
+def _bounds(process: Path, root: Path, promised: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the tightest bound of each controller (v1, v2 and both), or the first found that keeps its promise.
+
+    Limits of groups above hold too; some engines put the process in a group below the limited one.
+    """
+    found: dict[str, float] = {}
+    for line in _read(f"{process}/cgroup").splitlines():
+        controllers, _, group = line.partition(":")[2].partition(":")
         parts = group.strip("/").split("/")
         if ".." in parts:
             continue
-        for controller in found:
-            if not controllers:
-                base = root / "sys/fs/cgroup"
-            elif controller in controllers.split(","):
-                base = root / "sys/fs/cgroup" / controllers
-            else:
-                continue
-            # Limits of groups above hold too; some engines put the process in a group below the limited one.
-            found[controller] += [base.joinpath(*parts[:depth]) for depth in range(len(parts), 0, -1)]
+        groups = ["/".join((controllers, *parts[:depth])) for depth in range(len(parts), 0, -1)]
+        files = {name: _V1[name] for name in controllers.split(",") if name in _V1} if controllers else _V2
+        for controller, (names, value) in files.items():
+            enough = promised[controller]
+            for directory in groups:
+                if enough is None or found.get(controller, math.inf) <= enough:
+                    break
+                with suppress(Unreadable):  # it has no such file
+                    bound = value(" ".join(_read(f"{root}/sys/fs/cgroup/{directory}/{name}") for name in names))
+                    if bound is not None:
+                        found[controller] = min(bound, found.get(controller, math.inf))
     return found
-
-
-def _tightest(groups: list[Path], names: tuple[str, ...], value: Callable[[str], float | None]) -> float | None:
-    return min((found for name in names for found in _values(groups, name, value)), default=None)
-
-
-def _values(groups: list[Path], name: str, value: Callable[[str], float | None]) -> Iterator[float]:
-    """Yield what the groups say, leaving out those that have no such file or no bound."""
-    for group in groups:
-        try:
-            text = (
-                _read(group / name)
-                if name
-                else f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
-            )
-        except Unreadable:
-            continue
-        found = value(text)
-        if found is not None:
-            yield found
 
 
 def _number(text: str) -> float | None:
@@ -178,6 +166,17 @@ def _cpu_max(text: str) -> float | None:
 def _cfs_quota(text: str) -> float | None:
     quota, period = text.split()
     return float(quota) / float(period) if quota.isdigit() and float(period) > 0 else None
+
+
+_Files = dict[str, tuple[tuple[str, ...], Callable[[str], float | None]]]
+
+_V1: _Files = {
+    "memory": (("memory.limit_in_bytes",), _number),
+    "pids": (("pids.max",), _number),
+    "cpu": (("cpu.cfs_quota_us", "cpu.cfs_period_us"), _cfs_quota),
+}
+_V2: _Files = {"memory": (("memory.max",), _number), "pids": (("pids.max",), _number), "cpu": (("cpu.max",), _cpu_max)}
+"""Which files say what bounds a group, by controller, and how they are read."""
 
 
 def _declared_cpus(host: dict[str, Any]) -> float | None:
@@ -208,9 +207,19 @@ def _plain(value: float) -> str:
     return f"{value:g}"
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
+    """Return what a file of the kernel's says. Some are read for each DevBox of a list, so past Python's layers."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MOST_BYTES)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         raise Unreadable from None
+    pieces, room = [], _MOST_BYTES
+    try:
+        while room > 0 and (piece := os.read(file, room)):
+            pieces.append(piece)
+            room -= len(piece)
+    except OSError:
+        raise Unreadable from None
+    finally:
+        os.close(file)
+    return b"".join(pieces).decode(errors="replace")

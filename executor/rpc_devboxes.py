@@ -1,5 +1,6 @@
 """RPCs of DevBoxes: unpack, call, pack."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
@@ -24,6 +25,9 @@ _STATES = {
 }
 
 _NETWORKS = {"none": pb.NETWORK_NONE, "allowlist": pb.NETWORK_ALLOWLIST, "host": pb.NETWORK_HOST}
+
+_WITHOUT_FRACTION = re.compile(r"\.\d+")
+"""Of a time: Podman's list has none, and all answers say the same of one start."""
 
 _Step = tuple[str, float | None]
 _Chunk = tuple[bool, bytes]
@@ -188,7 +192,7 @@ class DevBoxRpcs(Rpcs):
             engine=self.parts.engine.kind,
             display=box.display,
             created_at=box.created_at,
-            started_at=box.started_at,
+            started_at=_WITHOUT_FRACTION.sub("", box.started_at),
             exit_code=box.exit_code,
             labels=box.labels,
             missing_limits=box.missing_limits,

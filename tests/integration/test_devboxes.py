@@ -1,12 +1,14 @@
 """DevBoxes against a real engine: created, listed, run in, stopped, removed."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
 from console.workers import WorkerLink
 from protos.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
-from tests.integration.conftest import IMAGE, Podman, create
+from tests.integration.conftest import IMAGE, Podman, create, eventually
 
 
 async def test_a_devbox_lives_from_create_to_remove(link: WorkerLink, podman: Podman) -> None:
@@ -36,6 +38,35 @@ async def test_a_devbox_lives_from_create_to_remove(link: WorkerLink, podman: Po
         assert (await link.request("DevBox.remove", {**of_box, "force": True}))["devbox"]["state"] == "removing"
     assert (await link.request("DevBox.list", {}))["devboxes"] == []
     assert box["id"] not in podman.run("volume", "ls", "-q")
+
+
+async def test_the_list_says_of_each_what_looking_at_it_says(link: WorkerLink, podman: Podman) -> None:
+    """In every state; oldest first; one that was killed a moment ago is soon said to have ended."""
+    boxes = {state: await create(link, state) for state in ("running", "exited", "paused", "killed")}
+    spec = {"name": "created", "image": IMAGE, "start": False, "labels": {"a": "1"}, "profile": "strict"}
+    boxes["created"] = (await link.request("DevBox.create", spec))["devbox"]["id"]
+    exited = (await link.request("DevBox.stop", {"devboxId": boxes["exited"], "timeoutSeconds": 0}))["devbox"]
+    podman.run("pause", f"clustercode-{boxes['paused']}")
+    pid = int(podman.run("inspect", "-f", "{{.State.Pid}}", f"clustercode-{boxes['killed']}"))
+    running = (await link.request("DevBox.start", {"devboxId": boxes["running"]}))["devbox"]
+    created = (await link.request("DevBox.create", spec))["devbox"]
+
+    os.kill(pid, signal.SIGKILL)
+    listed = (await link.request("DevBox.list", {}))["devboxes"]
+
+    assert [box["id"] for box in listed] == list(boxes.values())
+    assert listed[0] == running
+    assert (listed[1], listed[1]["exitCode"]) == (exited, 137)
+    assert listed[2]["state"] == "paused"
+    assert listed[4] == created
+    assert created["state"] == "created"
+    await eventually(lambda: is_dead(link, boxes["killed"]))
+
+
+async def is_dead(link: WorkerLink, box: str) -> bool:
+    """Whether the list says that a DevBox's main process was killed."""
+    (found,) = (each for each in (await link.request("DevBox.list", {}))["devboxes"] if each["id"] == box)
+    return (found["state"], found.get("exitCode")) == ("exited", 137)
 
 
 async def test_the_workspace_outlives_a_stop(link: WorkerLink) -> None:

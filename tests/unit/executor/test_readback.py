@@ -163,3 +163,14 @@ def test_missing_limits_are_named_whether_it_runs_or_not(tmp_path: Path) -> None
     assert missing_limits(container(0), PROMISED, tmp_path) == ()
     assert missing_limits(container(0, Memory=0), PROMISED, tmp_path) == ("memory",)
     assert missing_limits(container(77), PROMISED, tmp_path) == ("pids",)
+
+
+def test_what_a_list_says_suffices_while_it_runs(tmp_path: Path) -> None:
+    """Without the engine's word on limits the kernel's does; where there is no process, nothing is made up."""
+    kernel = Kernel(tmp_path, 2)
+    kernel.write("cgroup", "0::/boxes/box-1")
+
+    assert missing_limits({"State": {"Pid": 77}}, PROMISED, tmp_path) == ()
+    for pid in (0, 78):
+        with pytest.raises(Unreadable):
+            missing_limits({"State": {"Pid": pid}}, PROMISED, tmp_path)
