@@ -457,8 +457,8 @@ def _refusal(error: aiodocker.DockerError) -> Exception:
     if "catatonit" in message or "podman-init" in message or "docker-init" in message:
         return FailedPrecondition(f"The engine has no init program: install the package catatonit. ({message})")
     kind = kinds.get(error.status, Internal)
-    # Podman answers some of these with 500, when a container goes or stops between two of its own steps.
-    if "no such container" in message or "does not exist in database" in message:
+    # Podman answers some of these with 500, when something goes or stops between two of its own steps.
+    if any(words in message for words in ("no such container", "no such volume", "does not exist in database")):
         kind = NotFound
     elif "container state improper" in message or "is not running" in message:
         kind = FailedPrecondition

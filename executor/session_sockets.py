@@ -9,6 +9,7 @@ import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
@@ -28,6 +29,8 @@ MAX_CONNECTIONS: Final = 1000
 """Of all kinds together; the limits on terminals and viewers are lower as a rule."""
 
 _OPEN_TIMEOUT_S = 10.0
+_LINGER_S = 10.0
+"""How long a viewer that was told the last there is may take to end the connection; then it is cut."""
 _STOP_S = 1.0
 """How long viewers have to read, at the executor's end, that it ends."""
 
@@ -78,7 +81,7 @@ class SessionSockets:
             with data_dir.binding(kind.socket) as path:
                 bound.bind(str(path))
             server = await asyncio.get_running_loop().create_unix_server(
-                partial(sockets._connected, kind), sock=bound, backlog=MAX_CONNECTIONS
+                partial(sockets._accept, kind), sock=bound, backlog=MAX_CONNECTIONS
             )
             sockets._servers.append(server)
         return sockets
@@ -92,18 +95,39 @@ class SessionSockets:
         for task in self._connections:
             task.cancel()
 
-    def _connected(self, kind: SessionKind[Any]) -> MessageStream[Any, Any]:
+    def _accept(self, kind: SessionKind[Any]) -> MessageStream[Any, Any]:
         stream: MessageStream[Any, Any] = MessageStream(kind.request)
+        stream.on_connected = partial(self._connected, kind, stream)
+        return stream
+
+    def _connected(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            # Told and closed at once: one that lingers would count.
+            refusal = ResourceExhausted(f"At most {MAX_CONNECTIONS} viewers are connected to this worker: close some.")
+            _tell(kind, stream, refusal)
+            stream.close()
+            self._note(kind, None, refusal.code.value)
+            return
         task = self._tasks.create_task(self._serve(kind, stream), name=kind.rpc)
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
-        return stream
 
     async def _serve(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
+        try:
+            await self._converse(kind, stream)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    await stream.finish()
+        finally:
+            stream.abort()
+
+    async def _converse(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
         opening: Any = None
         verdict = "CANCELLED"
         try:
-            opening = await self._opening(stream)
+            opening = await _opening(stream)
+            if opening is None:
+                return
             sent = opening.request_id
             REQUEST_ID.set(sent if re.fullmatch(limits.REQUEST_ID_PATTERN, sent) else "")
             log.debug("< %s", kind.rpc)
@@ -119,48 +143,62 @@ class SessionSockets:
         except Exception as error:  # noqa: BLE001 - a defect in one connection ends that connection and nothing else
             refusal = _refusal_of(error, kind)
             verdict = refusal.code.value
-            told = pb.SessionRefused(code=verdict, message=SECRETS.text(refusal.message))
-            stream.write(kind.response(refused=told))
+            _tell(kind, stream, refusal)
         finally:
-            stream.close()
-            self._audit.note(
-                who="gateway",
-                tenant=opening.tenant_id if opening is not None else "",
-                rpc=kind.rpc,
-                subject=_subject(opening),
-                verdict=verdict,
-            )
+            self._note(kind, opening, verdict)
 
-    async def _opening(self, stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - the `open` of any kind
-        if len(self._connections) > MAX_CONNECTIONS:
-            raise ResourceExhausted(f"At most {MAX_CONNECTIONS} viewers are connected to this worker: close some.")
+    def _note(self, kind: SessionKind[Any], opening: Any, verdict: str) -> None:  # noqa: ANN401 - as in `_subject`
+        tenant = opening.tenant_id if opening is not None else ""
+        self._audit.note(who="gateway", tenant=tenant, rpc=kind.rpc, subject=_subject(opening), verdict=verdict)
+
+
+async def _opening(stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - the `open` of any kind
+    """Return the `open` that a connection begins with, None if it ended before."""
+    try:
         async with asyncio.timeout(_OPEN_TIMEOUT_S):
             first = await stream.read()
-        if first is None or first.WhichOneof("message") != "open":
-            raise InvalidArgument("The first message of a session's connection is `open`.")
-        return first.open
+    except TimeoutError:
+        raise DeadlineExceeded(f"No `open` came within {_OPEN_TIMEOUT_S:.0f} s.") from None
+    if first is None:
+        return None
+    if first.WhichOneof("message") != "open":
+        raise InvalidArgument("The first message of a session's connection is `open`.")
+    return first.open
+
+
+def _tell(kind: SessionKind[Any], stream: MessageStream[Any, Any], refusal: Refusal) -> None:
+    told = pb.SessionRefused(code=refusal.code.value, message=SECRETS.text(refusal.message))
+    stream.write(kind.response(refused=told))
 
 
 async def _while_connected(stream: MessageStream[Any, Any], work: Coroutine[Any, Any, _Result]) -> _Result | None:
-    """Return what the work returns, None if the connection ended meanwhile: then the work was cancelled."""
+    """Return what the work returns, None if the connection ended meanwhile: then the work was cancelled.
+
+    Work that was through is returned also where the connection broke: it is the caller's to undo.
+    """
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work, name="session-opening")
-        ended = group.create_task(stream.ended(), name="session-connection")
+        ended = group.create_task(_over(stream), name="session-connection")
         await asyncio.wait((working, ended), return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         working.cancel()
-    return None if working.cancelled() else working.result()
+    if not working.cancelled():
+        return working.result()
+    await stream.ended()  # raises what broke it
+    return None
+
+
+async def _over(stream: MessageStream[Any, Any]) -> None:
+    with suppress(Refusal):
+        await stream.ended()
 
 
 def _refusal_of(error: Exception, kind: SessionKind[Any]) -> Refusal:
     while isinstance(error, ExceptionGroup) and error.split(Refusal)[1] is None:
         error = error.exceptions[0]
-    match error:
-        case Refusal():
-            log.debug("> %s refused: %s: %s", kind.rpc, error.code, SECRETS.text(error.message))
-            return error
-        case TimeoutError():
-            return DeadlineExceeded(f"No `open` came within {_OPEN_TIMEOUT_S:.0f} s.")
+    if isinstance(error, Refusal):
+        log.debug("> %s refused: %s: %s", kind.rpc, error.code, SECRETS.text(error.message))
+        return error
     log.error("%s failed", kind.rpc, exc_info=error)
     return Internal("The executor failed at this; its log on the machine says why.")
 

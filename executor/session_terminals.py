@@ -1,7 +1,6 @@
 """Terminals on their socket: unpack, call, pack; and the two directions of one viewer's connection."""
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 
 from executor import requests
@@ -61,12 +60,17 @@ class TerminalSessions(SessionKind[Viewer]):
             end_offset=terminal.scrollback.end,
         )
         stream.write(pb.AttachTerminalResponse(opened=opened))
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(None) as farewell:
                 viewer.on_news = stream.on_writable = partial(_tell, viewer, stream, farewell)
                 stream.deliver(partial(self._hear, viewer))
                 viewer.on_news()
                 await stream.ended()
+        except TimeoutError:
+            pass  # It was told the last there is and does not end the connection: we do.
+        finally:
+            viewer.on_news = lambda: None
+            stream.on_writable = None
 
     def leave(self, viewer: Viewer) -> None:
         """Detach the viewer."""
@@ -74,6 +78,8 @@ class TerminalSessions(SessionKind[Viewer]):
 
     def _hear(self, viewer: Viewer, message: pb.AttachTerminalRequest) -> None:
         """Do what a viewer asks."""
+        if viewer.detached is not None:
+            return  # the session is not its own any more
         terminal = viewer.terminal
         try:
             match message.WhichOneof("message"):

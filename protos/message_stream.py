@@ -19,8 +19,8 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 
 _UNREAD_BYTES = 256 * 1024
 """Messages that wait to be read; then the socket does."""
-_OVERHEAD_BYTES = 128
-"""What a waiting message costs besides its bytes, so that empty ones are bounded too."""
+_OVERHEAD_BYTES = 640
+"""What a waiting message costs besides its bytes, as measured, so that empty ones are bounded too."""
 
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
@@ -35,11 +35,12 @@ _Out = TypeVar("_Out", bound=Message)
 class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
     """One connection: messages of one kind come in, messages of another go out.
 
-    They are read by one task (`read`) or handed over as they come (`deliver`); anyone writes. ``on_writable`` is called
-    when there is room again after `is_writable` was false.
+    They are read by one task (`read`) or handed over as they come (`deliver`); anyone writes. ``on_connected`` is
+    called once it can be written to, ``on_writable`` when there is room again after `is_writable` was false.
     """
 
     def __init__(self, kind: type[_In]) -> None:
+        self.on_connected: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self._kind = kind
         self._transport: asyncio.Transport | None = None
@@ -47,6 +48,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._unread: deque[tuple[_In, int]] = deque()
         self._unread_bytes = 0
         self._broken: Refusal | None = None
+        self._deaf = False  # what still comes is thrown away
         self._over = asyncio.Event()  # nothing more comes
         self._lost = False
         self._receive: Callable[[_In], None] | None = None
@@ -114,6 +116,22 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         if self._broken is not None:
             raise self._broken
 
+    async def finish(self) -> None:
+        """Say that nothing more is sent and wait until the peer ends the connection; what it sends is thrown away.
+
+        A peer that is writing while the connection is closed forgets what it has not read yet: the last that it was
+        told. So it is the peer who closes. No `send` may be waiting.
+        """
+        self._deaf = True
+        self._partial.clear()
+        self._unread.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._transport.write_eof()
+        while not self._lost:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
     def close(self) -> None:
         """End the connection; a peer that does not read does not hold it. Safe to repeat."""
         if self._transport is not None and self.is_writable:
@@ -135,12 +153,14 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._transport.set_write_buffer_limits(high=0)  # writes at once, and says so when the socket takes no more
         if self._lost:
             self._transport.abort()
+        elif self.on_connected is not None:
+            self.on_connected()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002, D102
         return _read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:  # noqa: D102
-        if self._broken is not None:
+        if self._deaf:
             return
         if self._partial:
             self._partial += _read_buffer[:nbytes]
@@ -205,7 +225,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
 
     def _break(self, refusal: Refusal) -> None:
         """Take nothing more from this connection; what is written still goes out."""
-        self._broken = refusal
+        self._broken, self._deaf = refusal, True
         self._over.set()
 
     @staticmethod

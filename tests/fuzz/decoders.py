@@ -27,8 +27,10 @@ from executor.image_reference import built_name, is_reference
 from executor.policy import writable_path
 from executor.rpc import checked
 from executor.scrollback import OffsetPruned, Scrollback
+from protos import executor_pb2 as pb
 from protos import frames, messages, wire
-from protos.errors import InvalidArgument, Refusal
+from protos.errors import InvalidArgument, Refusal, ResourceExhausted
+from protos.message_stream import MAX_MESSAGE_BYTES, MessageStream
 
 MAX_CONTEXT_BYTES = 64 * 1024
 
@@ -128,6 +130,47 @@ def _request(case: tuple[type[Any], dict[str, Any]]) -> None:
     except InvalidArgument as refusal:
         refused.append(refusal.message)
     assert not [message for message in refused if len(message) > 3000], "a refusal repeats what was sent"
+
+
+# --- Messages on a socket of sessions --------------------------------------------------------------------------------
+
+_TERMINAL_REQUESTS = st.one_of(
+    st.binary(max_size=40).map(lambda data: pb.AttachTerminalRequest(input={"data": data})),
+    st.integers(0, 2**63).map(lambda offset: pb.AttachTerminalRequest(ack={"offset": offset})),
+    st.sampled_from([pb.AttachTerminalRequest(), pb.AttachTerminalRequest(close={})]),
+).map(pb.AttachTerminalRequest.SerializeToString)
+_FRAMED = st.one_of(
+    st.one_of(_TERMINAL_REQUESTS, st.binary(max_size=12)).map(lambda body: struct.pack("!I", len(body)) + body),
+    st.sampled_from([0, 5, MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES + 1, 2**32 - 1]).map(struct.Struct("!I").pack),
+    st.binary(max_size=6),
+)
+_STREAMS = st.tuples(st.lists(_FRAMED, max_size=8).map(b"".join), st.lists(st.integers(1, 30), max_size=12))
+
+
+def _message_stream(case: tuple[bytes, list[int]]) -> None:
+    """However a stream is cut, and whether its messages are taken at once or at the end, the same comes out."""
+    data, cuts = case
+    pieces, at = [], 0
+    for cut in cuts:
+        pieces.append(data[at : at + cut])
+        at += cut
+    pieces.append(data[at:])
+
+    def received(reads: list[bytes], *, at_once: bool) -> tuple[list[Any], type[Refusal] | None]:
+        stream: MessageStream[Any, Any] = MessageStream(pb.AttachTerminalRequest)
+        found: list[Any] = []
+        if at_once:
+            stream.deliver(found.append)
+        for read in filter(None, reads):
+            stream.get_buffer(len(read))[: len(read)] = read
+            stream.buffer_updated(len(read))
+        if not at_once:
+            stream.deliver(found.append)
+        return [message.SerializeToString() for message in found], stream._broken and type(stream._broken)
+
+    whole = received([data], at_once=True)
+    assert whole[1] in (None, InvalidArgument, ResourceExhausted)
+    assert whole == received(pieces, at_once=True) == received(pieces, at_once=False)
 
 
 # --- What programs in a DevBox and engines send ----------------------------------------------------------------------
@@ -235,6 +278,7 @@ DECODERS: dict[str, Decoder] = {
     "worker-text": Decoder(_message(wire.FROM_WORKER), _wire(messages.parse_from_worker)),
     "binary-frame": Decoder(st.binary(max_size=64), _refusing(frames.decode)),
     "grpc-request": Decoder(_REQUESTS, _request),
+    "message-stream": Decoder(_STREAMS, _message_stream),
     "demultiplexer": Decoder(_PARTS, _demultiplex),
     "scrollback": Decoder(
         st.lists(st.tuples(st.binary(max_size=100), st.integers(0, 300), st.integers(0, 100)), max_size=8), _scrollback

@@ -8,14 +8,20 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from protos import executor_pb2 as pb
+from protos.message_stream import MAX_MESSAGE_BYTES
+from tests.integration.seam import SESSIONS
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExecutorService"]
-METHODS: Mapping[str, MethodDescriptor] = {method.name: method for method in SERVICE.methods}
+INPUTS: Mapping[str, Descriptor] = {
+    **{method.name: method.input_type for method in SERVICE.methods},
+    **{name: request.DESCRIPTOR for name, (_, request, _) in SESSIONS.items()},
+}
+"""What each RPC takes, and each socket of sessions."""
 
 _TRICKS = (
     "", " ", "-", "--", "--privileged", "-v=/:/host", "..", "../..", "/", "//", "/../../../etc", "a/../../b", "~root",
@@ -52,17 +58,24 @@ class Hostile:
     right: Mapping[str, Mapping[str, object]]
     """What would be right, by RPC; of a streamed RPC its ``open``."""
 
-    def requests(self, method: str) -> list[Message]:
-        """Return the messages of one call."""
-        descriptor = METHODS[method]
-        kind = GetMessageClass(descriptor.input_type)
-        if not descriptor.client_streaming:
+    def requests(self, method: str) -> list[Message | bytes]:
+        """Return what is sent in one call, or on one connection: there also bytes that are no message."""
+        kind = GetMessageClass(INPUTS[method])
+        if method not in SESSIONS:
             return [self._one(kind(), method)]
         first = kind()
         self._one(first.open, method)
         first.open.SetInParent()
         rest = [self._random(kind(), 0) for _ in range(self.chance.randrange(4))]
-        return rest if self.chance.random() < 0.1 else [first, *rest]
+        kinds_of_first = [[first]] * 8 + [[], [self._no_message()]]
+        return [*self.chance.choice(kinds_of_first), *rest]
+
+    def _no_message(self) -> bytes:
+        """Return bytes that are refused, whatever follows: too long, or nothing that a message may be."""
+        if self.chance.random() < 0.5:
+            return self.chance.randint(MAX_MESSAGE_BYTES + 1, 2**32 - 1).to_bytes(4, "big")
+        size = self.chance.choice((1, 100, MAX_MESSAGE_BYTES))
+        return size.to_bytes(4, "big") + b"\xff" * size
 
     def _one(self, message: Message, method: str) -> Message:
         if self.chance.random() < 0.3 or method not in self.right:

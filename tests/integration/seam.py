@@ -1,18 +1,21 @@
-"""The executor alone, and who speaks gRPC straight to its socket: what a test needs to act as the gateway's user."""
+"""The executor alone, and who speaks straight to its sockets: what a test needs to act as the gateway's user."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
 
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
+from protos.message_stream import MessageStream
 from tests.integration.canary import SECRET_ENV, Watch, files_with_it
 from tests.integration.conftest import IMAGE, TENANT, Process, eventually, remove_all, started
 
@@ -26,14 +29,91 @@ logs.set_up("executor", "DEBUG")
 sys.exit(asyncio.run(run(ExecutorConfig.model_validate_json(sys.argv[1]))))
 """
 
+SESSIONS: Mapping[str, tuple[str, type[Message], type[Message]]] = {
+    "AttachTerminal": ("terminals.sock", pb.AttachTerminalRequest, pb.AttachTerminalResponse),
+    "AttachDisplay": ("displays.sock", pb.AttachDisplayRequest, pb.AttachDisplayResponse),
+}
+"""What has a socket of its own, by its name in the audit log: the socket, and the messages to it and from it."""
+
+
+class Connection:
+    """A connection to the socket of terminals or displays, on which anything may be sent."""
+
+    def __init__(self, stream: MessageStream[Any, Any]) -> None:
+        self.stream = stream
+
+    def send(self, *sent: Message | bytes) -> None:
+        """Send messages, and bytes as they are: all at once, so that they arrive together."""
+        data = b""
+        for message in sent:
+            if isinstance(message, bytes):
+                data += message
+            else:
+                body = message.SerializeToString()
+                data += len(body).to_bytes(4, "big") + body
+        assert self.stream._transport is not None
+        self.stream._transport.write(data)
+
+    def open(self, box: pb.DevBox, **more: object) -> None:
+        """Ask for a terminal of 80 by 24 in a DevBox."""
+        opening = {"tenant_id": box.tenant_id, "devbox_id": box.id, "cols": 80, "rows": 24, **more}
+        self.send(pb.AttachTerminalRequest(open=pb.TerminalOpen(**opening)))
+
+    async def read(self) -> Any:  # noqa: ANN401 - any message
+        """Return the next message, None at the end."""
+        async with asyncio.timeout(60):
+            return await self.stream.read()
+
+    async def until(self, kind: str) -> Any:  # noqa: ANN401 - any message
+        """Return what the next message of a kind says; those before it are for nobody."""
+        while (message := await self.read()) is not None:
+            if message.WhichOneof("message") == kind:
+                return getattr(message, kind)
+        raise AssertionError(f"the connection ended without {kind}")
+
+    async def refusal(self) -> tuple[str, str]:
+        """Return (code, sentence) with which the executor ends the connection."""
+        refused = await self.until("refused")
+        assert await self.read() is None
+        return refused.code, refused.message
+
+    async def output_until(self, mark: bytes) -> bytes:
+        """Return what a terminal writes up to a mark, acknowledging it."""
+        seen = b""
+        while mark not in seen:
+            output = await self.until("output")
+            seen += output.data
+            self.send(pb.AttachTerminalRequest(ack=pb.TerminalAck(offset=output.offset + len(output.data))))
+        return seen
+
+    def type(self, data: bytes) -> None:
+        """Type into a terminal."""
+        self.send(pb.AttachTerminalRequest(input=pb.TerminalInput(data=data)))
+
+    def hang_up(self) -> None:
+        """End the connection, whatever was sent."""
+        self.stream.abort()
+
 
 @dataclass
 class Seam:
-    """One executor and a client of its socket. Refusals are raised as gRPC raises them."""
+    """One executor and a client of its sockets. Refusals of RPCs are raised as gRPC raises them."""
 
     process: Process
     data: Path
     stub: ExecutorServiceStub
+
+    @asynccontextmanager
+    async def connected(self, method: str = "AttachTerminal") -> AsyncIterator[Connection]:
+        """Connect to a session's socket, and hang up at the end."""
+        socket, _, response = SESSIONS[method]
+        stream: MessageStream[Any, Any] = MessageStream(response)
+        await asyncio.get_running_loop().create_unix_connection(lambda: stream, str(self.data / "rpc" / socket))
+        try:
+            yield Connection(stream)
+        finally:
+            stream.abort()
+            await stream.finish()
 
     async def create(self, name: str, *, tenant: str = TENANT, image: str = IMAGE, **more: object) -> pb.DevBox:
         """Create a DevBox."""

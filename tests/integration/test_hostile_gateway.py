@@ -1,6 +1,6 @@
 """A gateway that was taken over: whatever it sends, nothing happens outside its own tenant's DevBoxes.
 
-It speaks gRPC straight to the executor's socket, as the gateway's user could.
+It speaks straight to the executor's sockets, as the gateway's user could.
 """
 
 import asyncio
@@ -20,11 +20,10 @@ import pytest
 
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
-from protos.executor_pb2_grpc import ExecutorServiceStub
 from tests.integration.canary import CANARY
 from tests.integration.conftest import IMAGE, OTHER_TENANT, TENANT, Podman, eventually
-from tests.integration.hostile import METHODS, Hostile
-from tests.integration.seam import Seam, seam
+from tests.integration.hostile import INPUTS, SERVICE, Hostile
+from tests.integration.seam import SESSIONS, Seam, seam
 
 AT_ONCE = 8
 VICTIM = "victim-of-nobody"
@@ -136,29 +135,19 @@ def hostile(scene: Scene, seed: int) -> Hostile:
     )  # fmt: skip
 
 
-async def call(stub: ExecutorServiceStub, method: str, messages: list[Any]) -> tuple[grpc.StatusCode, str]:
+async def call(seam: Seam, method: str, messages: list[Any]) -> tuple[grpc.StatusCode, str]:
     """Make one call to its end; returns the status and what is said of it."""
-    descriptor = METHODS[method]
-    rpc = getattr(stub, method)
     try:
         async with asyncio.timeout(120):
-            if descriptor.client_streaming:
-                # The first is waited for: a client whose writing is cut short by a refusal reports that instead.
-                stream = rpc()
-                for number, message in enumerate(messages):
-                    await stream.write(message)
-                    if not number and await stream.read() is grpc.aio.EOF:
-                        return await stream.code(), await stream.details()
-                await stream.done_writing()
-                while await stream.read() is not grpc.aio.EOF:
-                    pass
-                return await stream.code(), await stream.details()
+            if method in SESSIONS:
+                return await attach(seam, method, messages)
+            rpc = getattr(seam.stub, method)
             if method == "WatchEvents":
                 watch = rpc(messages[0])
                 await watch.wait_for_connection()
                 watch.cancel()
                 return grpc.StatusCode.CANCELLED, ""
-            if descriptor.server_streaming:
+            if SERVICE.methods_by_name[method].server_streaming:
                 async for _ in rpc(messages[0]):
                     pass
             else:
@@ -170,16 +159,33 @@ async def call(stub: ExecutorServiceStub, method: str, messages: list[Any]) -> t
     return grpc.StatusCode.OK, ""
 
 
+async def attach(seam: Seam, method: str, messages: list[Any]) -> tuple[grpc.StatusCode, str]:
+    """Send all that on one connection; returns how it ended."""
+    async with seam.connected(method) as connection:
+        if not messages:
+            return grpc.StatusCode.CANCELLED, ""
+        # What is there to end it once it is open: without, nobody would know which message is the last.
+        last = pb.AttachTerminalRequest(close={}) if method == "AttachTerminal" else pb.AttachDisplayRequest(open={})
+        connection.send(*messages, last)
+        while (message := await connection.read()) is not None:
+            match message.WhichOneof("message"):
+                case "refused":
+                    return grpc.StatusCode[message.refused.code], message.refused.message
+                case "exited" | "detached":
+                    return grpc.StatusCode.OK, ""
+    return grpc.StatusCode.UNKNOWN, "the connection ended without a word"
+
+
 async def attack(scene: Scene, seed: int, calls: int) -> tuple[Counter[tuple[str, str]], list[str]]:
     """Send that many calls, some at once; returns the refusals by RPC and status, and what looks like a defect."""
     attacker = hostile(scene, seed)
-    todo = ((method, attacker.requests(method)) for method in attacker.chance.choices(sorted(METHODS), k=calls))
+    todo = ((method, attacker.requests(method)) for method in attacker.chance.choices(sorted(INPUTS), k=calls))
     refused: Counter[tuple[str, str]] = Counter()
     defects: list[str] = []
 
     async def work() -> None:
         for method, messages in todo:
-            code, said = await call(scene.seam.stub, method, messages)
+            code, said = await call(scene.seam, method, messages)
             if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
                 defects.append(f"{method} {code.name}: {said} {str(messages)[:2000]}")
             if code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
@@ -199,7 +205,7 @@ def audited(scene: Scene, since: int) -> Counter[tuple[str, str]]:
 
 
 def takes_tenant(method: str) -> bool:
-    fields = METHODS[method].input_type.fields_by_name
+    fields = INPUTS[method].fields_by_name
     return "tenant_id" in (fields["open"].message_type.fields_by_name if "open" in fields else fields)
 
 
@@ -222,7 +228,7 @@ async def test_no_rpc_reaches_beyond_the_tenant(scene: Scene, calls: int, seed: 
     assert refused.total() > calls / 3
     await eventually(lambda: audited(scene, lines).total() >= refused.total())
     assert audited(scene, lines) == refused
-    assert {method for method, _ in refused} >= {name for name in METHODS if takes_tenant(name)}
+    assert {method for method, _ in refused} >= {name for name in INPUTS if takes_tenant(name)}
     assert scene.seam.process.running is not None
     assert scene.seam.process.running.returncode is None
     assert "Traceback" not in scene.seam.process.text()

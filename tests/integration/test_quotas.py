@@ -81,24 +81,21 @@ async def test_sessions_and_background_commands_are_bounded(bounded: Seam) -> No
     """One more of either is refused; after one has ended there is room again."""
     box = await bounded.create("box", resources=resources(64, 1))
 
-    def terminal(session: str) -> pb.AttachTerminalRequest:
-        opening = pb.TerminalOpen(tenant_id=TENANT, devbox_id=box.id, session_id=session, cols=80, rows=24)
-        return pb.AttachTerminalRequest(open=opening)
-
-    first = bounded.stub.AttachTerminal()
-    await first.write(terminal("one"))
-    assert (await first.read()).opened.session_id == "one"
-    second = bounded.stub.AttachTerminal()
-    await second.write(terminal("two"))
-    with refused("1 terminals and displays"):
-        assert await second.read() is grpc.aio.EOF
-        raise await error_of(second)
-    await first.write(pb.AttachTerminalRequest(close=pb.TerminalClose()))
-    while (await first.read()).WhichOneof("message") != "exited":
-        pass
-    await first.done_writing()
-    while await first.read() is not grpc.aio.EOF:
-        pass
+    async with bounded.connected() as first, bounded.connected() as second:
+        first.open(box, session_id="one")
+        assert (await first.until("opened")).session_id == "one"
+        second.open(box, session_id="two")
+        code, said = await second.refusal()
+        assert (code, "1 terminals and displays" in said) == ("RESOURCE_EXHAUSTED", True)
+        first.send(pb.AttachTerminalRequest(close=pb.TerminalClose()))
+        await first.until("exited")
+        first.send(pb.AttachTerminalRequest(fetched=pb.TerminalFetched()))
+    async with asyncio.timeout(30):
+        while (await bounded.stub.ListSessions(pb.ListSessionsRequest())).sessions:
+            await asyncio.sleep(0.02)
+    async with bounded.connected() as third:
+        third.open(box, session_id="three")
+        await third.until("opened")
 
     def background(number: int) -> pb.StartBackgroundRequest:
         return pb.StartBackgroundRequest(
@@ -110,10 +107,6 @@ async def test_sessions_and_background_commands_are_bounded(bounded: Seam) -> No
     with refused("1 background commands"):
         await bounded.stub.StartBackground(background(2))
     await bounded.remove(box)
-
-
-async def error_of(call: grpc.aio.StreamStreamCall) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(await call.code(), grpc.aio.Metadata(), grpc.aio.Metadata(), await call.details())
 
 
 async def test_a_tenant_that_fills_the_disk_is_stopped(bounded: Seam) -> None:
