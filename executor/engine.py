@@ -121,6 +121,11 @@ class Engine:
             self._info = EngineInfo(kind, version["Version"], storage, rootless, bounds_builds)
         return self._info
 
+    async def ping(self, timeout_s: float) -> None:
+        """Have the engine answer, at no cost; raises `Unavailable`."""
+        async with self._call("ping", timeout_s) as docker, docker._query("_ping", versioned_api=False):  # noqa: SLF001
+            pass
+
     # --- containers and volumes -----------------------------------------------------------------------------
 
     async def list_names(

@@ -42,6 +42,9 @@ class ExecutorService(DevBoxRpcs, SetupRpcs, BackgroundRpcs, ImageRpcs, Terminal
             draining=self.parts.data_dir.draining,
         )
         try:
+            if request.brief:
+                await self.parts.engine.ping(_STATUS_TIMEOUT_S)
+                return status
             # The cheapest call that tells us something is also the check that the engine answers.
             status.containers_running = await self.parts.devboxes.count_running(_STATUS_TIMEOUT_S)
             if info:

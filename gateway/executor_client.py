@@ -74,10 +74,12 @@ class ExecutorClient:
     ) -> None:
         await self._channel.close()
 
-    async def get_status(self, timeout_s: float = STATUS_TIMEOUT_S, *, wait: bool = False) -> pb.GetStatusResponse:
+    async def get_status(
+        self, timeout_s: float = STATUS_TIMEOUT_S, *, wait: bool = False, brief: bool = False
+    ) -> pb.GetStatusResponse:
         """Ask how executor and engine are; with ``wait``, wait for an executor that is just starting."""
         with self._call():
-            return await self._stub.GetStatus(pb.GetStatusRequest(), timeout=timeout_s, wait_for_ready=wait)
+            return await self._stub.GetStatus(pb.GetStatusRequest(brief=brief), timeout=timeout_s, wait_for_ready=wait)
 
     async def metrics(self) -> bytes:
         """Return the executor's figures."""

@@ -1,4 +1,7 @@
-"""What the worker tells of itself: `worker.register` once per connection, `worker.heartbeat` every 10 seconds."""
+"""What the worker tells of itself: `worker.register` once per connection, `worker.heartbeat` every 10 seconds.
+
+A change of its status is told between: an orchestrator sends nothing to where it is not taken.
+"""
 
 import asyncio
 import logging
@@ -18,6 +21,9 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 10.0  # fixed by the protocol
 POLL_AHEAD_S = 2.0
 """The executor is asked this long before each heartbeat, so that a slow answer does not delay it."""
+
+LOOK_S = 2.0
+"""So often between two heartbeats it is looked whether the status changed."""
 
 ENGINE_POLL_S = 0.5
 """The executor is asked so often while it has not named an engine: it starts, or its engine does."""
@@ -58,6 +64,26 @@ class Status:
             if self._away is not None:
                 log.info("The executor answers again")
             self._away = None
+
+    async def changes(self) -> bool:
+        """Ask the executor briefly, and for all of it where something changed; say whether the status is another.
+
+        Raises `ExecutorUntrusted`.
+        """
+        before, _ = self._condition()
+        try:
+            found = await self._executor.get_status(brief=True)
+        except ExecutorUntrusted:
+            raise
+        except Refusal:
+            same = self._away is not None
+        else:
+            heard, says = ((bool(status.engine_error), status.draining) for status in (self._last, found))
+            same = self._away is None and heard == says
+        if same:
+            return False
+        await self.refresh()
+        return self._condition()[0] != before
 
     async def engine_found(self) -> None:
         """Ask the executor until it has named an engine. Raises `ExecutorUntrusted`."""
@@ -110,15 +136,7 @@ class Status:
     def heartbeat(self) -> wire.Heartbeat:
         """Return a heartbeat; while the executor is away, without its disk and with its last known count."""
         last, away = self._last, self._away is not None
-        status, detail = "connected", None
-        if self.stopping:
-            status, detail = "draining", "The worker is stopping: it takes nothing new, and finishes what it can."
-        elif self._away is not None:
-            status, detail = "executor-unavailable", self._away.message
-        elif last.engine_error:
-            status, detail = "engine-unavailable", last.engine_error
-        elif last.draining:
-            status, detail = "draining", "Its machine's owner is emptying it: it takes no new DevBoxes."
+        status, detail = self._condition()
         return wire.Heartbeat.model_validate(
             {
                 "cpu_usage": self._machine.cpu_usage(),
@@ -131,9 +149,24 @@ class Status:
             }
         )
 
+    def _condition(self) -> tuple[str, str | None]:
+        """Return the status, and where it is not "connected", a sentence."""
+        if self.stopping:
+            return "draining", "The worker is stopping: it takes nothing new, and finishes what it can."
+        if self._away is not None:
+            return "executor-unavailable", self._away.message
+        if self._last.engine_error:
+            return "engine-unavailable", self._last.engine_error
+        if self._last.draining:
+            return "draining", "Its machine's owner is emptying it: it takes no new DevBoxes."
+        return "connected", None
+
 
 async def beat(status: Status, send: Callable[[wire.Heartbeat], Awaitable[None]]) -> None:
-    """Send a heartbeat at once, then every `INTERVAL_S` by the monotonic clock, without drift; never returns."""
+    """Send a heartbeat at once, then every `INTERVAL_S` by the monotonic clock, without drift; never returns.
+
+    One more goes out, and does not count, when the status changed meanwhile.
+    """
     now = asyncio.get_running_loop().time
     due = now()
     while True:
@@ -141,6 +174,10 @@ async def beat(status: Status, send: Callable[[wire.Heartbeat], Awaitable[None]]
         due += INTERVAL_S
         while due <= now():  # The socket was stuck for longer than an interval: skip what was missed.
             due += INTERVAL_S
+        while now() + LOOK_S < due - POLL_AHEAD_S:
+            await asyncio.sleep(LOOK_S)
+            if await status.changes():
+                await send(status.heartbeat())
         await asyncio.sleep(due - POLL_AHEAD_S - now())
         await status.refresh()
         await asyncio.sleep(due - now())

@@ -75,8 +75,10 @@ CONNECTION_STATE_DIALING: ConnectionState
 CONNECTION_STATE_WAITING: ConnectionState
 
 class GetStatusRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("brief",)
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
+    brief: bool
+    def __init__(self, brief: _Optional[bool] = ...) -> None: ...
 
 class GetStatusResponse(_message.Message):
     __slots__ = ("container_engines", "engine_error", "engine_version", "disk_total", "disk_free", "containers_running", "security_floor", "sessions", "draining")

@@ -402,7 +402,7 @@ class Register(Payload):
 
 
 class Heartbeat(Payload):
-    """Every 10 seconds."""
+    """Every 10 seconds, and at once when ``gatewayStatus`` changes."""
 
     cpu_usage: Annotated[float, Field(ge=0, le=100)]
     memory_free: int

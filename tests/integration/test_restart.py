@@ -82,8 +82,7 @@ async def test_what_is_absent_is_said_and_waited_for(console: Console, directory
     """Without executor, without engine, or with one that hangs, a worker stays connected, answers UNAVAILABLE with the
     reason, says it in its heartbeat, and recovers by itself.
 
-    A command that the engine lost is killed before it is answered. Workers side by side, for each takes two real
-    heartbeats; with engines of their own.
+    A command that the engine lost is killed before it is answered. Workers side by side, with engines of their own.
     """
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for what in (absent_executor, absent_engine, stuck_engine):
