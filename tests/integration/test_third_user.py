@@ -134,6 +134,8 @@ async def test_a_third_user_gets_nothing(podman: Podman, console: Console, direc
     assert sorted(as_root["connected"]) == sorted(sockets)
     assert {Path(path).name for path in sockets} == {
         "executor.sock",
+        "terminals.sock",
+        "displays.sock",
         "rpc.sock",
         "control.sock",
         "acl.sock",
