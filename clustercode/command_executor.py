@@ -30,6 +30,7 @@ def executor(from_supervisor: bool, **flags: Any) -> None:  # noqa: ANN401 - cli
     else:
         configuration = for_process("executor", given(flags), os.environ)
     logs.set_up("executor", configuration.get("logLevel"), configuration.get("logFormat"))
+    process.allow_many_descriptors()
     process.quicken_grpc()
     from clustercode.models import executor_config  # noqa: PLC0415 - after the line above
     from executor.app import run  # noqa: PLC0415 - a process loads its own part only

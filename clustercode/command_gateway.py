@@ -31,6 +31,7 @@ def gateway(from_supervisor: bool, **flags: Any) -> None:  # noqa: ANN401 - clic
         configuration = for_process("gateway", given(flags), os.environ)
     logs.set_up("gateway", configuration.get("logLevel"), configuration.get("logFormat"))
     process.leave_no_core_file()
+    process.allow_many_descriptors()
     process.quicken_grpc()
     from clustercode.models import gateway_config  # noqa: PLC0415 - after the line above
     from gateway.app import run  # noqa: PLC0415 - a process loads its own part only

@@ -4,9 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, Final, NoReturn
 
 from clustercode.notify import ServiceManager
+
+MAX_DESCRIPTORS: Final = 65_536
+"""Many times what the bounds on terminals, displays and calls add up to."""
 
 
 def quicken_grpc() -> None:
@@ -25,6 +29,24 @@ def leave_no_core_file() -> None:
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def allow_many_descriptors() -> None:
+    """Raise the soft limit on open files, often 1024, towards the hard one: each terminal takes one in each process.
+
+    What is kept low for programs that call select(2) is of no use here; runtimes such as Go's and the JVM do the same.
+    Bounded, because some programs walk through all that they might have open, and children inherit this. Of ours that
+    is the executor's Podman, itself in Go; egress with its Squid is a child of neither process.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS has a bound of its own below an unlimited one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run(program: Coroutine[Any, Any, object], manager: ServiceManager | None = None) -> NoReturn:

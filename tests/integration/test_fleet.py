@@ -8,6 +8,7 @@ import psutil
 import pytest
 import yaml
 
+from clustercode.process import MAX_DESCRIPTORS
 from console.app import Console
 from protos.errors import FailedPrecondition, NotFound
 from tests.integration.commands import environment, run
@@ -39,6 +40,7 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
     (directory / "click.py").write_text("raise SystemExit(2)\n")
     variables = (f"{name}={value}" for name, value in env.items())
     command = ["env", "-i", "-C", str(directory), *variables, sys.executable, "-P", "-m", "clustercode"]
+    command = ["sh", "-c", 'ulimit -Sn 512; exec "$@"', "sh", *command]
     worker = Process("worker", [*command, "worker"], directory / "worker.log")
     try:
         async with started(worker):
@@ -62,6 +64,9 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
                 assert str(agent) not in seen
 
             assert children["gateway"].rlimit(psutil.RLIMIT_CORE) == (0, 0)
+            for name in ("gateway", "executor"):  # the soft limit was below the hard one
+                soft, hard = children[name].rlimit(psutil.RLIMIT_NOFILE)
+                assert soft == min(hard, MAX_DESCRIPTORS)
 
             children["gateway"].kill()
             await eventually(lambda: not link.connected)
