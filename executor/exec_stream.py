@@ -121,6 +121,7 @@ class ExecStream(asyncio.BufferedProtocol):
             self._pacing.cancel()
         if not self._started.done():
             self._started.set_exception(Unavailable(f"The engine closed the connection of an exec ({exc or 'EOF'})."))
+            self._started.exception()  # seen: where the start was given up, nobody waits for it
         self._receiver.ended()
 
     def pause_writing(self) -> None:  # noqa: D102

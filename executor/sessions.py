@@ -24,7 +24,7 @@ from executor.processes import MARKER_VARIABLE, exit_code, kill_lost, kill_marke
 from executor.requests import OpenTerminal
 from executor.secret_env import SecretEnv
 from executor.terminal import Terminal, Viewer
-from protos.errors import InvalidArgument, NotFound, Refusal, ResourceExhausted
+from protos.errors import FailedPrecondition, InvalidArgument, NotFound, Refusal, ResourceExhausted
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +220,11 @@ class Sessions:
                 tty=True,
             )
             terminal.connect(await self._engine.start_exec(session.exec_id, terminal, tty=True, size=session.size))
-        except BaseException:
+        except BaseException as error:
             del self._sessions[session_id]
+            if session.exec_id and not isinstance(error, FailedPrecondition) and not self._stopping.is_set():
+                # It may have started nevertheless.
+                self._tasks.create_task(self._kill(session), name="kill a terminal that was given up")
             raise
         session.expiry = asyncio.get_running_loop().call_later(self._limits.detached_s, session.end_wanted.set)
         self._tasks.create_task(self._live(session), name=f"terminal {session_id}")

@@ -239,6 +239,7 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
             assert found["gateway"].environ()["USER"] == GATEWAY
 
             rpc, operator = data / "rpc" / "executor.sock", data / "operator" / "rpc.sock"
+            sessions = [data / "rpc" / name for name in ("terminals.sock", "displays.sock")]
             control = data / "egress" / "run" / "control.sock"
             secrets = data / "secrets" / box
             folders = {folder: names for folder, _, names in os.walk(directory)}
@@ -246,7 +247,7 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
             scene = {
                 "data": str(data), "marks": [CANARY, console.worker_token],
                 "files": files, "directories": [folder for folder in folders if folder.startswith(str(data))],
-                "sockets": [str(path) for path in (rpc, operator, control, podman.socket)],
+                "sockets": [str(path) for path in (rpc, *sessions, operator, control, podman.socket)],
             }  # fmt: skip
             pids = {name: process.pid for name, process in found.items()} | {"worker": worker.pid}
             others = [pid for name, pid in pids.items() if name != "gateway"]
@@ -262,7 +263,7 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
             assert as_gateway == {
                 "read": [], "listed": [str(data / "rpc")], "processes": [], "signalled": [], "locked": [], "orders": "",
                 # Its group is the executor's too, and so may knock at the door of egress: no order of its is taken.
-                "connected": [str(rpc), str(control)],
+                "connected": [str(path) for path in (rpc, *sessions, control)],
             }  # fmt: skip
 
             others = [pid for name, pid in pids.items() if name != "executor"]
