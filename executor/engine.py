@@ -133,7 +133,9 @@ class Engine:
     ) -> list[str]:
         """Return the names of all containers that carry all the labels (``key=value``)."""
         async with self._call("list_names", timeout_s) as docker:
-            found = await docker.containers.list(all=not running_only, filters=json.dumps({"label": list(labels)}))
+            # Not by aiodocker's containers: each keeps what was said of it, in a cycle that waits for the collector.
+            params = {"all": str(not running_only).lower(), "filters": json.dumps({"label": list(labels)})}
+            found = await docker._query_json("containers/json", params=params)  # noqa: SLF001
         return [container["Names"][0].removeprefix("/") for container in found]
 
     async def list_said(self, labels: Iterable[str]) -> dict[str, dict[str, Any] | None]:
@@ -151,7 +153,8 @@ class Engine:
     async def inspect(self, name: str) -> dict[str, Any]:
         """Return all the engine knows of a container; raises `NotFound`."""
         async with self._call("inspect") as docker:
-            return await docker.containers.container(name).show()
+            found: dict[str, Any] = await docker._query_json(f"containers/{name}/json")  # noqa: SLF001 - see list_names
+        return found
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Create a named volume. One of that name that is there stays."""
