@@ -22,6 +22,9 @@ _UNREAD_BYTES = 256 * 1024
 _OVERHEAD_BYTES = 640
 """What a waiting message costs besides its bytes, as measured, so that empty ones are bounded too."""
 
+_TURN_MESSAGES = 64
+"""Handed over at a time; then others have their turn: a read may hold tens of thousands that are next to nothing."""
+
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
 _read_buffer = memoryview(bytearray(_READ_BYTES))
@@ -53,6 +56,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._lost = False
         self._receive: Callable[[_In], None] | None = None
         self._paused = False
+        self._turn_over = False
         self._full = False
         self._reader: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -86,7 +90,9 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         if not self._paused or self._unread_bytes > _UNREAD_BYTES // 2:
             return
         self._parse_partial()
-        if self._unread_bytes <= _UNREAD_BYTES and self._transport is not None:
+        if self._turn_over:
+            asyncio.get_running_loop().call_soon(self._read_on)
+        elif self._unread_bytes <= _UNREAD_BYTES and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 
@@ -168,9 +174,11 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         else:
             data = _read_buffer[:nbytes]
             self._partial += data[self._parse(data) :]
-        if self._unread_bytes > _UNREAD_BYTES and not self._paused and self._transport is not None:
+        if (self._turn_over or self._unread_bytes > _UNREAD_BYTES) and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+            if self._turn_over:
+                asyncio.get_running_loop().call_soon(self._read_on)
         self._wake(self._reader)
 
     def eof_received(self) -> bool:  # noqa: D102
@@ -199,8 +207,9 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         del self._partial[:done]
 
     def _parse(self, data: memoryview) -> int:
-        """Take whole messages until too much waits; return how many bytes they were."""
-        at, have = 0, len(data)
+        """Take whole messages until too much waits or the turn is over; return how many bytes they were."""
+        at, have, left = 0, len(data), _TURN_MESSAGES
+        self._turn_over = False
         while have - at >= _LENGTH.size and self._unread_bytes <= _UNREAD_BYTES:
             (size,) = _LENGTH.unpack_from(data, at)
             if size > MAX_MESSAGE_BYTES:
@@ -218,6 +227,10 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             at = end
             if self._receive is not None:
                 self._receive(message)
+                left -= 1
+                if not left:
+                    self._turn_over = True
+                    break
                 continue
             self._unread.append((message, size + _OVERHEAD_BYTES))
             self._unread_bytes += size + _OVERHEAD_BYTES

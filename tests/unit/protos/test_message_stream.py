@@ -174,6 +174,30 @@ def test_what_waits_is_bounded(run: Run, size: int) -> None:
     run(case())
 
 
+def test_others_have_their_turn_while_many_are_handed_over(run: Run) -> None:
+    """A read of tens of thousands of messages of nothing does not stop the loop; they come in order, and all."""
+    sent = [typed(b"%d" % number) if number % 1000 == 0 else pb.AttachTerminalRequest() for number in range(40_000)]
+
+    async def case() -> None:
+        async with connected() as (stream, peer):
+            found: list[pb.AttachTerminalRequest] = []
+            stream.deliver(found.append)
+            most = 0
+            async with asyncio.TaskGroup() as group:
+                group.create_task(peer.send(framed(*sent)))
+                while len(found) < len(sent):
+                    before = len(found)
+                    await asyncio.sleep(0)
+                    most = max(most, len(found) - before)
+            assert found == sent
+            assert most <= 2 * message_stream._TURN_MESSAGES
+            await peer.send(framed(typed(b"more")))
+            while len(found) == len(sent):
+                await asyncio.sleep(0)
+
+    run(case())
+
+
 @pytest.mark.parametrize("length", [MAX_MESSAGE_BYTES + 1, 2**31, 2**32 - 1])
 def test_a_message_over_the_limit_is_refused(run: Run, length: int) -> None:
     """As soon as its length is known, after those before it; one at the limit is taken."""
