@@ -142,9 +142,9 @@ class Engine:
         """Return what the list itself says of containers that carry all the labels, by name, in `inspect`'s words.
 
         Without ``HostConfig``, of mounts only where they are, and when it started to the second. None where that is
-        too little: of one that does not run, and on Docker, whose list says less.
+        too little: of one that does not run, and on Docker, whose list says less, or while it is not known which it is.
         """
-        if (await self.learn()).kind == "docker":
+        if self._info is None or self._info.kind == "docker":
             return dict.fromkeys(await self.list_names(labels))
         params = {"all": "true", "filters": json.dumps({"label": list(labels)})}
         found = await self.ask("GET", "libpod/containers/json", params=params)
