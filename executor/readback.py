@@ -100,8 +100,8 @@ def _limits(process: Path, root: Path, promised: BoxOptions) -> Iterator[Broken]
     limits = promised.limits
     bounds = _bounds(process, root, {"memory": limits.memory_bytes, "pids": limits.pids, "cpu": limits.cpus})
     yield from _limit("memory", limits.memory_bytes, bounds.get("memory"), _mib)
-    yield from _limit("pids", limits.pids, bounds.get("pids"), _plain)
     yield from _limit("cpus", limits.cpus, bounds.get("cpu"), _plain)
+    yield from _limit("pids", limits.pids, bounds.get("pids"), _plain)
 
 
 def _network(process: Path, promised: BoxOptions) -> Iterator[Broken]:

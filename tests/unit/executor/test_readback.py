@@ -113,7 +113,7 @@ def test_a_missing_group_is_a_missing_limit(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, 1)
     kernel.write("cgroup", "4:memory:/user\n3:cpu:/\n2:pids:/\n0::/")
 
-    assert kernel.broken() == ["memory", "pids", "cpus"]
+    assert kernel.broken() == ["memory", "cpus", "pids"]
 
 
 def test_a_network_or_a_writable_root_is_found(kernel: Kernel) -> None:
