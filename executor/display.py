@@ -35,9 +35,9 @@ class DisplayOver:
 
 
 class DisplayViewer:
-    """A viewer's state between the relay in the box and the RPC. Receives the relay's output as `ExecOutput`.
+    """A viewer's state between the relay in the box and the connection. Receives the relay's output as `ExecOutput`.
 
-    Whoever owns the RPC calls `next` in turn, and `write` in turn; there is one caller of each.
+    Whoever owns the connection calls `next` in turn, and `write` in turn; there is one caller of each.
     """
 
     def __init__(self, *, session_id: str, tenant: str, devbox_id: str, window_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 A display is a VNC server in the box on a Unix socket of the box: no port, no network. It lives until the box stops,
 whatever becomes of the executor, which remembers nothing of it and finds it by that socket. A viewer is a relay in
-the box, an exec whose standard streams are an RFB connection, and ends with the RPC that opened it.
+the box, an exec whose standard streams are an RFB connection, and ends with the connection that opened it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _HANG_UP_S = 2.0
 
 
 class Displays:
-    """The registry of viewers. Its work runs in the executor's task group, so that it outlives the RPCs."""
+    """The registry of viewers. Its work runs in the executor's task group, so that it outlives the connections."""
 
     def __init__(
         self,

@@ -57,9 +57,7 @@ def effective(pid: int, promised: BoxOptions, root: Path = Path("/")) -> list[Br
     own user and by root alone; where it cannot, what `declared` found stands.
     """
     process = root / "proc" / str(pid)
-    status = dict(re.findall(r"^(\w+):\s*(.*)$", _read(f"{process}/status"), re.MULTILINE))
-    if pid <= 0 or status.get("NSpid", "").split()[-1:] != ["1"]:
-        raise Unreadable
+    status = _status(process)
     return [
         *_privileges(status, promised),
         *_limits(process, root, promised),
@@ -73,16 +71,24 @@ def missing_limits(container: dict[str, Any], promised: BoxOptions, root: Path =
 
     Raises `Unreadable` where its process cannot be looked at and ``container`` has not all that inspecting gives.
     """
-    pid = int(container["State"].get("Pid") or 0)
-    broken = None
-    if pid > 0:
-        with suppress(Unreadable):  # it has just ended; what starts is looked at then
-            broken = list(_limits(root / "proc" / str(pid), root, promised))
-    if broken is None:
-        if "HostConfig" not in container:
-            raise Unreadable
-        broken = declared(container, promised)
+    process = root / "proc" / str(int(container["State"].get("Pid") or 0))
+    inspected = "HostConfig" in container
+    broken = declared(container, promised) if inspected else []
+    try:
+        _status(process)
+        broken += _limits(process, root, promised)
+    except Unreadable:  # it has just ended; what starts is looked at then
+        if not inspected:
+            raise
     return tuple(dict.fromkeys(found.promise for found in broken if found.promise in ("memory", "cpus", "pids")))
+
+
+def _status(process: Path) -> dict[str, str]:
+    """Return what the kernel says of the first process of a DevBox; raises `Unreadable` where this is none."""
+    status = dict(re.findall(r"^(\w+):\s*(.*)$", _read(f"{process}/status"), re.MULTILINE))
+    if process.name == "0" or status.get("NSpid", "").split()[-1:] != ["1"]:
+        raise Unreadable
+    return status
 
 
 def _privileges(status: dict[str, str], promised: BoxOptions) -> Iterator[Broken]:

@@ -97,6 +97,7 @@ class SessionSockets:
 
     def _accept(self, kind: SessionKind[Any]) -> MessageStream[Any, Any]:
         stream: MessageStream[Any, Any] = MessageStream(kind.request)
+        stream.pauses = False  # until it is open: who hangs up meanwhile is to be seen
         stream.on_connected = partial(self._connected, kind, stream)
         return stream
 
@@ -118,6 +119,8 @@ class SessionSockets:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_S):
                     await stream.finish()
+        except Exception:  # as in `_converse`: the task's group is the executor's life
+            log.exception("%s failed", kind.rpc)
         finally:
             stream.abort()
 
@@ -134,6 +137,7 @@ class SessionSockets:
             if self.draining:
                 raise DRAINING  # noqa: TRY301 - told below like every other refusal
             viewer = await _while_connected(stream, kind.open(opening))
+            stream.pauses = True
             if viewer is not None:
                 try:
                     await kind.carry(viewer, stream)
@@ -163,7 +167,8 @@ async def _opening(stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - th
         return None
     if first.WhichOneof("message") != "open":
         raise InvalidArgument("The first message of a session's connection is `open`.")
-    return first.open
+    # A copy: what is parsed keeps also what a later part of the message has replaced, many times its size.
+    return type(first.open).FromString(first.open.SerializeToString())
 
 
 def _tell(kind: SessionKind[Any], stream: MessageStream[Any, Any], refusal: Refusal) -> None:

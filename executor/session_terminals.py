@@ -105,6 +105,8 @@ class TerminalSessions(SessionKind[Viewer]):
 
 def _tell(viewer: Viewer, stream: _Stream, farewell: asyncio.Timeout) -> None:
     """Tell a viewer all there is, as far as it takes it. On the way of every byte, so no task is woken for it."""
+    if viewer.detached is not None:  # also where it does not read, and so is never told
+        _part(farewell)
     while stream.is_writable and (news := viewer.news()) is not None:
         match news:
             case Output(offset, data):
@@ -117,8 +119,12 @@ def _tell(viewer: Viewer, stream: _Stream, farewell: asyncio.Timeout) -> None:
                 response = pb.AttachTerminalResponse(refusal=told)
             case Exited(exit_code, offset):
                 response = pb.AttachTerminalResponse(exited=pb.TerminalExited(exit_code=exit_code, offset=offset))
-                farewell.reschedule(asyncio.get_running_loop().time() + _FAREWELL_S)
+                _part(farewell)
             case Detached(reason):
                 response = pb.AttachTerminalResponse(detached=pb.TerminalDetached(reason=reason))
-                farewell.reschedule(asyncio.get_running_loop().time() + _FAREWELL_S)
         stream.write(response)
+
+
+def _part(farewell: asyncio.Timeout) -> None:
+    if farewell.when() is None:
+        farewell.reschedule(asyncio.get_running_loop().time() + _FAREWELL_S)

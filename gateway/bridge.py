@@ -144,11 +144,11 @@ class Bridge(ABC, Generic[Request, Response]):
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await self._stream.connect()
             self._stream.write(self._open_message())
-            self._is_begun = True
-            self._write()
             first = await self._stream.read()
         if first is not None and first.WhichOneof("message") == "refused":
             raise refusal_of(first.refused)
+        self._is_begun = True  # not before: the executor takes nothing while it opens
+        self._write()
         return first
 
     @abstractmethod

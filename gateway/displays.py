@@ -188,7 +188,7 @@ class Displays(Registry[DisplayBridge]):
             self._metrics.opened(bridge.request_id, refusal.code)
 
     def ended(self, bridge: DisplayBridge) -> None:
-        """Forget a bridge and end its tasks; safe to call twice."""
+        """Forget a bridge and end its task; safe to call twice."""
         if bridge in self._bridges and bridge.is_open:
             self._lost.append(bridge.session_id)
         super().ended(bridge)

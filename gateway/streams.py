@@ -198,7 +198,9 @@ class TerminalBridge(Bridge[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DRAWN_TIMEOUT_S):
                         await self._all_drawn(response.exited.offset)
-                self._stream.write(pb.AttachTerminalRequest(fetched=pb.TerminalFetched()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await self._stream.send(pb.AttachTerminalRequest(fetched=pb.TerminalFetched()))
                 return False
             case "refused":
                 raise refusal_of(response.refused)

@@ -103,7 +103,7 @@ class Terminals(Registry[TerminalBridge]):
         self._begin(TerminalBridge(self, self._connection, stream, request, request_id, resuming), request.tenant_id)
 
     def ended(self, bridge: TerminalBridge) -> None:
-        """Forget a bridge and end its tasks; safe to call twice."""
+        """Forget a bridge and end its task; safe to call twice."""
         super().ended(bridge)
         self._input_acks.pop(bridge, None)
 

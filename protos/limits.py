@@ -1,4 +1,4 @@
-"""Bounds that hold on both sides of the gRPC border, each with its reason. Sizes are bytes unless named otherwise."""
+"""Bounds that hold in gateway and executor alike, each with its reason. Sizes are bytes unless named otherwise."""
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """A text message on the WebSocket; a longer one ends the connection with close code 1009."""

@@ -5,6 +5,7 @@ Terminals and displays have such a connection for each viewer, beside gRPC, whic
 """
 
 import asyncio
+import logging
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -12,19 +13,23 @@ from typing import Final, Generic, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
 
-from protos.errors import InvalidArgument, Refusal, ResourceExhausted
+from protos import limits
+from protos.errors import Internal, InvalidArgument, Refusal, ResourceExhausted
 
-MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES: Final = limits.MAX_MESSAGE_BYTES + 64 * 1024
 """One message: the longest text message of the WebSocket, and room."""
 
 _UNREAD_BYTES = 256 * 1024
 """Messages that wait to be read; then the socket does."""
-_OVERHEAD_BYTES = 640
-"""What a waiting message costs besides its bytes, as measured, so that empty ones are bounded too."""
+_OVERHEAD_BYTES = 128
+"""What a waiting message costs besides its bytes, so that empty ones are bounded too."""
 
 _TURN_MESSAGES = 64
 """Handed over at a time; then others have their turn: a read may hold tens of thousands that are next to nothing."""
 
+_NO_MESSAGE = "This is no message of the contract's."
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
 _read_buffer = memoryview(bytearray(_READ_BYTES))
@@ -39,16 +44,19 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
     """One connection: messages of one kind come in, messages of another go out.
 
     They are read by one task (`read`) or handed over as they come (`deliver`); anyone writes. ``on_connected`` is
-    called once it can be written to, ``on_writable`` when there is room again after `is_writable` was false.
+    called once it can be written to, ``on_writable`` when there is room again after `is_writable` was false. While too
+    much waits to be read the socket rests, and an end is not seen; with ``pauses`` false that breaks the stream.
     """
 
     def __init__(self, kind: type[_In]) -> None:
+        self.pauses = True
         self.on_connected: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self._kind = kind
         self._transport: asyncio.Transport | None = None
         self._partial = bytearray()  # less than one message, or what was not parsed because too much waits
-        self._unread: deque[tuple[_In, int]] = deque()
+        # As bytes: a message can be forty times as large once it is parsed.
+        self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
         self._broken: Refusal | None = None
         self._deaf = False  # what still comes is thrown away
@@ -72,16 +80,21 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
                 return None
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        message, size = self._unread.popleft()
-        self._unread_bytes -= size
+        data = self._unread.popleft()
+        self._unread_bytes -= len(data) + _OVERHEAD_BYTES
         self._read_on()
+        message = self._parsed(data)
+        if message is None:
+            self._unread.clear()
+            raise InvalidArgument(_NO_MESSAGE)
         return message
 
     def deliver(self, receive: Callable[[_In], None]) -> None:
         """From now on hand each message over as it comes, in place of `read`: no task is woken for it."""
         self._receive = receive
-        while self._unread:
-            receive(self._unread.popleft()[0])
+        while self._unread and self._hand_over(self._parsed(self._unread.popleft())):
+            pass
+        self._unread.clear()
         self._unread_bytes = 0
         self._read_on()
 
@@ -131,6 +144,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._deaf = True
         self._partial.clear()
         self._unread.clear()
+        self._unread_bytes = 0
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
             self._transport.write_eof()
@@ -175,10 +189,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             data = _read_buffer[:nbytes]
             self._partial += data[self._parse(data) :]
         if (self._turn_over or self._unread_bytes > _UNREAD_BYTES) and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-            if self._turn_over:
-                asyncio.get_running_loop().call_soon(self._read_on)
+            self._pause(self._transport)
         self._wake(self._reader)
 
     def eof_received(self) -> bool:  # noqa: D102
@@ -201,6 +212,15 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
 
     # --- ours -----------------------------------------------------------------------------------------------
 
+    def _pause(self, transport: asyncio.Transport) -> None:
+        if not self.pauses and not self._turn_over:
+            self._break(ResourceExhausted("Too much was sent before the session was open: wait for `opened`."))
+            return
+        self._paused = True
+        transport.pause_reading()
+        if self._turn_over:
+            asyncio.get_running_loop().call_soon(self._read_on)
+
     def _parse_partial(self) -> None:
         with memoryview(self._partial) as data:
             done = self._parse(data)
@@ -218,23 +238,43 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             end = at + _LENGTH.size + size
             if end > have:
                 break
-            try:
-                # Bytes says its type; any buffer does, and is not copied before it is read.
-                message = self._kind.FromString(cast("bytes", data[at + _LENGTH.size : end]))
-            except DecodeError:
-                self._break(InvalidArgument("This is no message of the contract's."))
-                return have
-            at = end
-            if self._receive is not None:
-                self._receive(message)
-                left -= 1
-                if not left:
-                    self._turn_over = True
-                    break
+            begin, at = at + _LENGTH.size, end
+            if self._receive is None:
+                self._unread.append(bytes(data[begin:end]))
+                self._unread_bytes += size + _OVERHEAD_BYTES
                 continue
-            self._unread.append((message, size + _OVERHEAD_BYTES))
-            self._unread_bytes += size + _OVERHEAD_BYTES
+            if not self._hand_over(self._parsed(data[begin:end])):
+                return have
+            left -= 1
+            if not left:
+                self._turn_over = True
+                break
         return at
+
+    def _parsed(self, data: bytes | memoryview) -> _In | None:
+        """Return a message; what is none breaks the stream."""
+        try:
+            # Bytes says its type; any buffer does, and is not copied before it is read.
+            return self._kind.FromString(cast("bytes", data))
+        except DecodeError:
+            self._break(InvalidArgument(_NO_MESSAGE))
+            return None
+
+    def _hand_over(self, message: _In | None) -> bool:
+        """Hand a message over, if it is one; return whether the next may follow.
+
+        No view of what was read may be at hand here: an exception that the receiver keeps would keep it too.
+        """
+        assert self._receive is not None  # noqa: S101 - the caller looked
+        if message is None:
+            return False
+        try:
+            self._receive(message)
+        except Exception:  # a defect at one message ends this connection and nothing else
+            log.exception("A message of %d bytes", message.ByteSize())
+            self._break(Internal("This message could not be handled; the log on the machine says why."))
+            return False
+        return True
 
     def _break(self, refusal: Refusal) -> None:
         """Take nothing more from this connection; what is written still goes out."""

@@ -36,7 +36,8 @@ def new_build(directory: Path) -> dict[str, str]:
     tree = directory / "new"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
-    metadata = distribution(DISTRIBUTION).read_text("METADATA")
+    installed_now = distribution(DISTRIBUTION)
+    metadata = installed_now.read_text("METADATA") or installed_now.read_text("PKG-INFO")  # what `make dist` leaves
     assert metadata is not None
     installed = tree / f"clustercode_worker-{NEW_VERSION}.dist-info" / "METADATA"
     installed.parent.mkdir()
