@@ -47,7 +47,8 @@ async def _run(plan: Plan) -> int:
     async with _listening(plan) as listening:
         print(
             f"Waiting for a worker on {listening.worker_url}, for example:\n\n"
-            f"    clustercode worker --url {listening.worker_url} --token-file {listening.token_file}\n",
+            f"    clustercode worker --url {listening.worker_url} --token-file {listening.token_file} "
+            "--tenant local\n",
             flush=True,
         )
         try:

@@ -33,7 +33,7 @@ async def run(*, check: bool, port: int, image: str) -> int:
     """Run the demo until Ctrl-C, or the check until its end; returns the exit code."""
     directory = Path(tempfile.mkdtemp(prefix="clustercode-demo-"))
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with (

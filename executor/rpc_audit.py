@@ -57,8 +57,6 @@ class _Call:
     def note(self, verdict: str) -> None:
         """Write the line."""
         asked = self._first
-        if asked is not None and "open" in asked.DESCRIPTOR.fields_by_name:
-            asked = asked.open
         fields = asked.DESCRIPTOR.fields_by_name if asked is not None else {}
         self._audit.note(
             who=self._who,
@@ -89,10 +87,8 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
             return None
         reading = call.reading(handler.request_deserializer)
         writing = handler.response_serializer
-        if handler.response_streaming and not handler.request_streaming:
-            return grpc.unary_stream_rpc_method_handler(_generator(handler.unary_stream, call), reading, writing)
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(_coroutine(handler.stream_stream, call), reading, writing)
+            return grpc.unary_stream_rpc_method_handler(_generator(handler.unary_stream, call), reading, writing)
         return grpc.unary_unary_rpc_method_handler(_coroutine(handler.unary_unary, call), reading, writing)
 
 
