@@ -17,7 +17,7 @@ from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
 from protos.message_stream import MessageStream
 from tests.integration.canary import SECRET_ENV, Watch, files_with_it
-from tests.integration.conftest import IMAGE, TENANT, Process, eventually, remove_all, started
+from tests.integration.conftest import IMAGE, TENANT, Process, remove_all, serves, started
 
 # An executor under a whole configuration, whatever the command line has options for.
 _LAUNCH = """
@@ -187,7 +187,7 @@ async def seam(
     process = Process("executor", command, directory / "executor.log", dict(environment or {}))
     try:
         async with started(process):
-            await eventually(whole.rpc_socket.exists)
+            await serves(process)  # all its sockets, not the first of them
             async with grpc.aio.insecure_channel(f"unix:{whole.rpc_socket}") as channel:
                 yield Seam(process, data, ExecutorServiceStub(channel))
             watch = Watch()
