@@ -37,8 +37,11 @@ class Audit:
         self._file = self._open()
         self._bytes = os.fstat(self._file).st_size
 
-    def note(self, *, who: Who, tenant: str, rpc: str, subject: str, verdict: str) -> None:
-        """Write a line. A full disk loses it, which is logged: nobody must be kept from stopping a DevBox by that."""
+    def note(self, *, who: Who, tenant: str, rpc: str, subject: str, verdict: str, session: str = "") -> None:
+        """Write a line; ``session`` is the terminal or display that it is about, and in no other line.
+
+        A full disk loses it, which is logged: nobody must be kept from stopping a DevBox by that.
+        """
         line = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "who": who,
@@ -47,6 +50,8 @@ class Audit:
             "id": _plain(subject),
             "verdict": verdict,
         }
+        if session:
+            line["session"] = _plain(session)
         if self._lost:
             line["lostBefore"] = str(self._lost)
         data = (json.dumps(line) + "\n").encode()

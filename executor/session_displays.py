@@ -18,6 +18,7 @@ class DisplaySessions(SessionKind[DisplayViewer]):
 
     socket = "displays.sock"
     rpc = "AttachDisplay"
+    end = "DetachDisplay"
     request = pb.AttachDisplayRequest
     response = pb.AttachDisplayResponse
 
@@ -36,6 +37,10 @@ class DisplaySessions(SessionKind[DisplayViewer]):
                 **({"height": opening.height} if opening.height else {}),
             )
         )
+
+    def session_id(self, viewer: DisplayViewer) -> str:
+        """Return its own: nobody else looks at it."""
+        return viewer.session_id
 
     async def carry(self, viewer: DisplayViewer, stream: _Stream) -> None:
         """Carry RFB bytes."""

@@ -43,13 +43,19 @@ class SessionKind(ABC, Generic[_Viewer]):
 
     socket: ClassVar[str]
     rpc: ClassVar[str]
-    """Its name in the audit log."""
+    """What the audit log calls its opening."""
+    end: ClassVar[str]
+    """What the audit log calls the end of what was opened."""
     request: ClassVar[type[Any]]
     response: ClassVar[type[Any]]
 
     @abstractmethod
     async def open(self, opening: Any) -> _Viewer:  # noqa: ANN401 - the `open` of its messages
         """Return the viewer that is asked for; cancelled when the connection ends meanwhile."""
+
+    @abstractmethod
+    def session_id(self, viewer: _Viewer) -> str:
+        """Return the id of the session that a viewer looks at."""
 
     @abstractmethod
     async def carry(self, viewer: _Viewer, stream: MessageStream[Any, Any]) -> None:
@@ -107,7 +113,7 @@ class SessionSockets:
             refusal = ResourceExhausted(f"At most {MAX_CONNECTIONS} viewers are connected to this worker: close some.")
             _tell(kind, stream, refusal)
             stream.close()
-            self._note(kind, None, refusal.code.value)
+            self._note(kind.rpc, None, refusal.code.value)
             return
         task = self._tasks.create_task(self._serve(kind, stream), name=kind.rpc)
         self._connections.add(task)
@@ -126,7 +132,8 @@ class SessionSockets:
 
     async def _converse(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
         opening: Any = None
-        verdict = "CANCELLED"
+        session = ""
+        rpc, verdict = kind.rpc, "CANCELLED"
         try:
             opening = await _opening(stream)
             if opening is None:
@@ -140,6 +147,10 @@ class SessionSockets:
             stream.pauses = True
             if viewer is not None:
                 try:
+                    # Before anybody can type into it.
+                    session = kind.session_id(viewer)
+                    self._note(rpc, opening, "OK", session)
+                    rpc = kind.end
                     await kind.carry(viewer, stream)
                 finally:
                     kind.leave(viewer)
@@ -149,11 +160,18 @@ class SessionSockets:
             verdict = refusal.code.value
             _tell(kind, stream, refusal)
         finally:
-            self._note(kind, opening, verdict)
+            self._note(rpc, opening, verdict, session)
 
-    def _note(self, kind: SessionKind[Any], opening: Any, verdict: str) -> None:  # noqa: ANN401 - as in `_subject`
-        tenant = opening.tenant_id if opening is not None else ""
-        self._audit.note(who="gateway", tenant=tenant, rpc=kind.rpc, subject=_subject(opening), verdict=verdict)
+    def _note(self, rpc: str, opening: Any, verdict: str, session: str = "") -> None:  # noqa: ANN401 - the `open` of any kind
+        """Write a line: a connection has one for its opening, and one for its end where it was opened."""
+        self._audit.note(
+            who="gateway",
+            tenant=getattr(opening, "tenant_id", ""),
+            rpc=rpc,
+            subject=getattr(opening, "devbox_id", ""),
+            verdict=verdict,
+            session=session or getattr(opening, "session_id", ""),
+        )
 
 
 async def _opening(stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - the `open` of any kind
@@ -206,9 +224,3 @@ def _refusal_of(error: Exception, kind: SessionKind[Any]) -> Refusal:
         return error
     log.error("%s failed", kind.rpc, exc_info=error)
     return Internal("The executor failed at this; its log on the machine says why.")
-
-
-def _subject(opening: Any) -> str:  # noqa: ANN401 - the `open` of any kind
-    """Return what a connection is about, the first of its ids that is filled in."""
-    names = ("session_id", "devbox_id", "request_id")
-    return next((found for name in names if (found := getattr(opening, name, ""))), "")

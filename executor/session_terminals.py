@@ -22,6 +22,7 @@ class TerminalSessions(SessionKind[Viewer]):
 
     socket = "terminals.sock"
     rpc = "AttachTerminal"
+    end = "DetachTerminal"
     request = pb.AttachTerminalRequest
     response = pb.AttachTerminalResponse
 
@@ -48,6 +49,10 @@ class TerminalSessions(SessionKind[Viewer]):
                 window_bytes=opening.window_bytes or None,
             )
         )
+
+    def session_id(self, viewer: Viewer) -> str:
+        """Return its terminal's."""
+        return viewer.terminal.session_id
 
     async def carry(self, viewer: Viewer, stream: _Stream) -> None:
         """Carry keystrokes and output. The viewer ends the connection, not we: what it has yet to read is not cut."""

@@ -200,8 +200,12 @@ async def attack(scene: Scene, seed: int, calls: int) -> tuple[Counter[tuple[str
 def audited(scene: Scene, since: int) -> Counter[tuple[str, str]]:
     """The gateway's refusals in the audit log; the executor may still be adopting what it found."""
     lines = [line for line in scene.seam.audited()[since:] if line["who"] == "gateway"]
-    assert all(set(line) <= {"at", "who", "tenant", "rpc", "id", "verdict"} for line in lines)
-    return Counter((line["rpc"], line["verdict"]) for line in lines if line["verdict"] not in ("OK", "CANCELLED"))
+    assert all(set(line) <= {"at", "who", "tenant", "rpc", "id", "verdict", "session"} for line in lines)
+    return Counter(
+        (line["rpc"].replace("Detach", "Attach"), line["verdict"])  # one that was open ends in a line of its own
+        for line in lines
+        if line["verdict"] not in ("OK", "CANCELLED")
+    )
 
 
 def takes_tenant(method: str) -> bool:

@@ -141,6 +141,45 @@ def descriptors(worker: Seam) -> int:
     return psutil.Process(worker.process.pid).num_fds()
 
 
+@pytest.mark.parametrize("method", SESSIONS)
+async def test_who_looks_at_which_devbox_is_audited_as_it_begins(worker: Seam, method: str) -> None:
+    """A line as it is opened, with tenant and DevBox, and one as the viewer goes; both name the session."""
+    desktop = await worker.create("watched", image=DISPLAY_IMAGE)
+    lines = len(worker.audited())
+
+    def audited() -> list[tuple[str, ...]]:
+        names = ("who", "tenant", "rpc", "id", "session", "verdict")
+        found = [tuple(line.get(name, "") for name in names) for line in worker.audited()[lines:]]
+        return [line for line in found if line[2].endswith(method.removeprefix("Attach"))]
+
+    opening = pb.DisplayOpen(tenant_id=TENANT, devbox_id=desktop.id)
+    async with worker.connected(method) as viewer:
+        if method == "AttachDisplay":
+            viewer.send(pb.AttachDisplayRequest(open=opening))
+        else:
+            viewer.open(desktop)
+        session = (await viewer.until("opened")).session_id
+        opened = ("gateway", TENANT, method, desktop.id, session, "OK")
+        assert audited() == [opened]
+        if method == "AttachTerminal":
+            await closed(viewer)
+    ended = ("gateway", TENANT, method.replace("Attach", "Detach"), desktop.id, session, "OK")
+    await eventually(lambda: audited() == [opened, ended])
+    await worker.remove(desktop)
+    await no_sessions(worker)
+
+
+async def test_who_is_refused_a_terminal_is_audited_with_the_devbox(worker: Seam, box: pb.DevBox) -> None:
+    """And with the session that was asked for: one line, for nothing was opened."""
+    lines = len(worker.audited())
+    async with worker.connected() as thief:
+        thief.open(box, tenant_id=OTHER_TENANT, session_id="s-1")
+        await thief.refusal()
+    (line,) = worker.audited()[lines:]
+    found = (line["tenant"], line["rpc"], line["id"], line["session"], line["verdict"])
+    assert found == (OTHER_TENANT, "AttachTerminal", box.id, "s-1", "NOT_FOUND")
+
+
 async def test_garbage_behind_open_ends_the_viewer_and_not_its_session(worker: Seam, box: pb.DevBox) -> None:
     """Also in one piece with the `open`: told why, and the session is there for the next, unattached until then."""
     garbage = struct.pack("!I", 3) + b"\xff\xff\xff"
