@@ -269,14 +269,16 @@ class DevBoxes:
         """Stop a DevBox for the machine's owner: to its tenant that is an event. One that is stopped stays so."""
         box = await self.get_any(devbox_id)
         if box.state in ("running", "paused"):
-            await self._engine.stop(box.container, timeout_s)
+            with self.watchlist.for_owner(box.id):
+                await self._engine.stop(box.container, timeout_s)
         return await self.get_any(devbox_id)
 
     async def remove_any(self, devbox_id: str, *, keep_volumes: bool) -> DevBox:
         """Remove a DevBox for the machine's owner, running or not: to its tenant that is an event."""
         box = await self.get_any(devbox_id)
-        async with self.egress.leaving(box.id):
-            await self._engine.remove(box.container)
+        with self.watchlist.for_owner(box.id):
+            async with self.egress.leaving(box.id):
+                await self._engine.remove(box.container)
         if not keep_volumes:
             for volume in volume_names(box.id):
                 await self._engine.remove_volume(volume)

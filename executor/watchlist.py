@@ -6,9 +6,12 @@ told the other does not tell again. What the worker does itself is noted before 
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from protos.errors import Refusal
 
 Kind = Literal["died", "oom", "removed", "over-quota", "egress-denied"]
 
@@ -55,6 +58,7 @@ class Watchlist:
         self._touched: OrderedDict[str, int] = OrderedDict()
         self._stopping: OrderedDict[str, None] = OrderedDict()
         self._removing: OrderedDict[str, None] = OrderedDict()
+        self._by_owner: OrderedDict[str, None] = OrderedDict()
 
     # --- across restarts --------------------------------------------------------------------------------------
 
@@ -80,6 +84,7 @@ class Watchlist:
         """Note how it is after the worker created or started it: from now on its end is news."""
         self._seen[sighting.devbox_id] = sighting
         self._stopping.pop(sighting.devbox_id, None)
+        self._by_owner.pop(sighting.devbox_id, None)
         self._touch(sighting.devbox_id)
 
     def stopping(self, devbox_id: str) -> None:
@@ -91,6 +96,16 @@ class Watchlist:
         """Note that the worker is about to remove it. Never taken back: ids are not used again."""
         _note(self._removing, devbox_id)
         self._touch(devbox_id)
+
+    @contextmanager
+    def for_owner(self, devbox_id: str) -> Iterator[None]:
+        """Have the body stop or remove it for the machine's owner: that is an event, and says whose doing it is."""
+        _note(self._by_owner, devbox_id)
+        try:
+            yield
+        except Refusal:
+            self._by_owner.pop(devbox_id, None)
+            raise
 
     def not_done(self, devbox_id: str) -> None:
         """Note that the worker could not stop or remove it after all."""
@@ -123,7 +138,8 @@ class Watchlist:
             self._seen.pop(devbox_id, None)
             if before is None or devbox_id in self._removing:
                 return []
-            return [Event(devbox_id, before.tenant, "removed", "It was removed outside of this worker.")]
+            who = "by the machine's owner" if devbox_id in self._by_owner else "outside of this worker"
+            return [Event(devbox_id, before.tenant, "removed", f"It was removed {who}.")]
         self._seen[devbox_id] = now
         if before is None or devbox_id in self._removing:
             return []
@@ -136,6 +152,8 @@ class Watchlist:
             return []
         if now.running:
             detail = "It was restarted outside of this worker."
+        elif now.devbox_id in self._by_owner:
+            detail = "It was stopped by the machine's owner."
         else:
             detail = f"Its main process ended with exit code {now.exit_code}."
         return [Event(now.devbox_id, now.tenant, "died", detail)]

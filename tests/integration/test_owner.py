@@ -1,5 +1,6 @@
 """What the machine's owner can do alone: without gateway, orchestrator or token."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,33 @@ async def test_the_owner_lists_stops_and_removes_every_tenants_devboxes(podman: 
     away = await run("devboxes", "list", *where, home=directory)
     assert away.code == 4
     assert "No worker runs here" in away.err
+
+
+async def test_a_tenant_is_told_that_it_was_the_owner(podman: Podman, directory: Path) -> None:
+    """Who stopped or removed its DevBox: not some program outside of the worker."""
+    async with seam(podman, directory) as executor:
+        where = ("--data-dir", str(executor.data))
+        events = executor.stub.WatchEvents(pb.WatchEventsRequest())
+        await events.wait_for_connection()
+        boxes = [await executor.create(name, profile=pb.PROFILE_OFFLINE) for name in ("stopped", "running")]
+
+        async def next_event() -> tuple[str, str]:
+            async with asyncio.timeout(60):
+                event = await events.read()
+            return event.devbox_id, event.detail
+
+        stopped, removed = (f"It was {done} by the machine's owner." for done in ("stopped", "removed"))
+        assert (await run("devboxes", "stop", "stopped", *where, home=directory)).code == 0
+        assert await next_event() == (boxes[0].id, stopped)
+        assert (await run("devboxes", "remove", "--all", *where, home=directory)).code == 0
+        awaited = {box.id for box in boxes}
+        while awaited:
+            devbox_id, detail = await next_event()
+            # One that ran may be seen as it ends, and then as it is gone.
+            assert detail == removed or (devbox_id, detail) == (boxes[1].id, stopped)
+            if detail == removed:
+                awaited.remove(devbox_id)
+        events.cancel()
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o701])

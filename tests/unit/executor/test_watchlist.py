@@ -1,11 +1,13 @@
 """The watchlist tells what happened by itself, once, and nothing of what the worker did."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.watchlist import Event, Sighting, Watchlist
+from protos.errors import Unavailable
 
 BOX = Sighting(devbox_id="one", tenant="local", running=True, started_at="1", oom_kills=0)
 DEAD = replace(BOX, running=False, exit_code=137, oom_kills=None)
@@ -70,6 +72,27 @@ def test_a_stop_that_failed_makes_its_end_news_again() -> None:
     watchlist.stopping("one")
     watchlist.not_done("one")
     assert kinds(watchlist.found("one", DEAD, watchlist.turn)) == ["died"]
+
+
+def test_whose_doing_an_end_is_is_said() -> None:
+    """The machine's owner stops it, its tenant starts it again, it dies by itself; the owner removes it."""
+    watchlist = watching()
+    with watchlist.for_owner("one"):
+        (event,) = watchlist.found("one", DEAD, watchlist.turn)
+    assert (event.kind, event.detail) == ("died", "It was stopped by the machine's owner.")
+    watchlist.started(BOX)
+    (event,) = watchlist.found("one", DEAD, watchlist.turn)
+    assert "owner" not in event.detail
+    watchlist.started(BOX)
+    with suppress(Unavailable), watchlist.for_owner("one"):
+        raise Unavailable("The engine is away.")
+    (event,) = watchlist.found("one", None, watchlist.turn)
+    assert event.detail == "It was removed outside of this worker."
+    watchlist.started(BOX)
+    with watchlist.for_owner("one"):
+        pass
+    (event,) = watchlist.found("one", None, watchlist.turn)
+    assert (event.kind, event.detail) == ("removed", "It was removed by the machine's owner.")
 
 
 def test_kills_for_want_of_memory_are_told_each() -> None:
