@@ -96,11 +96,13 @@ class _Names(click.ParamType[tuple[str, ...]]):
         self._choices = choices
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ANN401 - click's
-        items = value.split(",") if isinstance(value, str) else value
+        items = (value.split(",") if value.strip() else ()) if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
             self.fail("names are wanted here, parted by commas or as a list.", param, ctx)
-        names = tuple(item.strip() for item in items if item.strip())
+        names = tuple(item.strip() for item in items)
         for name in names:
+            if not name:  # a variable that was to fill it in was empty, as a rule
+                self.fail(f"a name is missing in {','.join(items)!r}: say it, or take the comma out.", param, ctx)
             if self._choices and name not in self._choices:
                 self.fail(f"{name!r} is not one of {', '.join(map(repr, self._choices))}.", param, ctx)
         return names

@@ -64,17 +64,20 @@ def test_a_preference_is_checked_kept_and_removed(home: Path) -> None:
     [
         (("get", "WORKER_NAM"), "did you mean WORKER_NAME?"),
         (("set", "token", "x"), "log in with 'clustercode login'"),
+        (("set", "TENANTS", "a,,b"), "TENANTS: a name is missing in 'a,,b': say it, or take the comma out."),
+        (("set", "TENANTS", "a, "), "TENANTS: a name is missing in 'a, '"),
+        (("set", "ACCEPT_MISSING_LIMITS", ",cpus"), "ACCEPT_MISSING_LIMITS: a name is missing in ',cpus'"),
         (("set", "WORKER_NAME"), "Give a value, or --unset"),
         (("set", "WORKER_NAME", "x", "--unset"), "Give a value, or --unset"),
     ],
 )
-@pytest.mark.usefixtures("home")
-def test_what_cannot_be_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
-    """With exit code 2."""
+def test_what_cannot_be_is_refused(arguments: tuple[str, ...], sentence: str, home: Path) -> None:
+    """With exit code 2, and nothing of it is kept."""
     refused = config(*arguments)
 
     assert refused.exit_code == 2
     assert sentence in refused.output
+    assert not (home / "config.json").exists()
 
 
 def test_what_has_no_value_prints_nothing(home: Path) -> None:

@@ -238,6 +238,7 @@ def test_each_process_has_a_file_of_its_own(tmp_path: Path) -> None:
         ("tenant: a b\n", r"line 1, tenant: 'a b' is no id: letters, digits"),
         ("security:\n  tenants: {a b: }\n", r"line 2, security.tenants: 'a b' is no id"),
         ("security:\n  tenants: {1: }\n", None),
+        ("security:\n  tenants: [a, '']\n", r"line 2, security.tenants: a name is missing in 'a,'"),
         ("dataDir: 5\n", r"line 1, dataDir: a path is wanted here"),
         ("reconcileSeconds: 0\n", r"line 1, reconcileSeconds: 0.0 is not in the range x>0"),
         ("security:\n  acceptMissingLimits: [disk]\n", r"line 2, .*: 'disk' is not one of 'memory', 'cpus', 'pids'"),
@@ -316,6 +317,9 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     """With what is allowed; an empty one says nothing."""
     with pytest.raises(ConfigurationError, match=r"^SECURITY_FLOOR: 'hard' is not one of 'open', 'standard'"):
         for_worker({}, {"SECURITY_FLOOR": "hard"}, Home(tmp_path), etc=tmp_path)
+
+    with pytest.raises(ConfigurationError, match=r"^TENANTS: a name is missing in 'a,,b'"):
+        for_worker({}, {"TENANTS": "a,,b"}, Home(tmp_path), etc=tmp_path)
 
     assert for_worker({}, {"SECURITY_FLOOR": ""}, Home(tmp_path), etc=tmp_path).is_default("security.floor")
     assert for_worker({}, {"LOG_LEVEL": "warn"}, Home(tmp_path), etc=tmp_path).get("logLevel") == "WARNING"
