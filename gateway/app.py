@@ -291,11 +291,10 @@ class Gateway:
         return ending
 
     async def _register(self, connection: Connection) -> None:
-        sessions: Sequence[pb.Session] = ()
         await self._status.refresh()
+        sessions = await self._status.sessions()
         devboxes: Sequence[pb.DevBox] = ()
         with contextlib.suppress(Refusal, TimeoutError):  # The executor is away: its own come with the next connection.
-            sessions = await self._executor.list_sessions()
             async with asyncio.timeout(STATUS_TIMEOUT_S):  # the engine may hang
                 devboxes = await self._executor.list(pb.ListDevBoxesRequest())
         register = self._status.register(sessions, devboxes)

@@ -57,13 +57,29 @@ class Status:
         except ExecutorUntrusted:
             raise
         except Refusal as refusal:
-            if self._away is None:
-                log.warning("The executor does not answer: %s", refusal.message)
-            self._away = refusal
+            self._missed(refusal)
         else:
             if self._away is not None:
                 log.info("The executor answers again")
             self._away = None
+
+    async def sessions(self) -> Sequence[pb.Session]:
+        """Ask the executor for its sessions. One that does not say which it has counts as one that does not answer.
+
+        Raises `ExecutorUntrusted`.
+        """
+        try:
+            return await self._executor.list_sessions()
+        except ExecutorUntrusted:
+            raise
+        except Refusal as refusal:
+            self._missed(refusal)
+            return ()
+
+    def _missed(self, refusal: Refusal) -> None:
+        if self._away is None:
+            log.warning("The executor does not answer: %s", refusal.message)
+        self._away = refusal
 
     async def changes(self) -> bool:
         """Ask the executor briefly, and for all of it where something changed; say whether the status is another.
@@ -98,8 +114,11 @@ class Status:
 
     @property
     def engines(self) -> list[str]:
-        """Engines found on the machine; empty until the executor answered for the first time."""
-        return list(self._last.container_engines)
+        """Engines found on the machine; none while the executor does not answer.
+
+        A register with engines is taken to name all sessions: without its executor a worker does not know of any.
+        """
+        return [] if self._away is not None else list(self._last.container_engines)
 
     def register(self, sessions: Sequence[pb.Session], devboxes: Sequence[pb.DevBox]) -> wire.Register:
         """Return the first message of a connection."""

@@ -1,6 +1,7 @@
 """Either process may die or be stopped at any time: DevBoxes go on, and what comes back finds them."""
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -149,6 +150,29 @@ async def stuck_engine(worker: Worker, podman: Podman) -> None:
     assert link.connections == 1
 
 
+async def test_an_executor_that_hangs_at_a_reconnect_loses_no_session(worker: Worker) -> None:
+    """Who cannot ask it does not say that there are none, and registers again when it answers."""
+    link = await worker.link()
+    terminal = await Terminal(link, await create(link)).open()
+    assert worker.console is not None
+    assert worker.executor.running is not None
+    worker.executor.running.send_signal(signal.SIGSTOP)
+    try:
+        await worker.console.worker_socket.disconnect(worker.worker_id)
+        await eventually(lambda: link.connections == 2)
+        assert link.register is not None
+        assert link.register.container_engines == []
+        assert link.sessions.find(terminal.session_id) is not None
+    finally:
+        worker.executor.running.send_signal(signal.SIGCONT)
+    await eventually(lambda: bool(link.register and link.register.container_engines))
+
+    assert [session.session_id for session in link.register.sessions] == [terminal.session_id]
+    await terminal.resume()
+    assert terminal.answer is not None
+    assert terminal.answer.resumed
+
+
 async def test_stopping_both_leaves_devboxes_running(worker: Worker, podman: Podman) -> None:
     """SIGTERM ends each with exit code 0, with a terminal open; no process of the terminal is left in the box."""
     link = await worker.link()
@@ -177,7 +201,7 @@ async def test_a_command_in_flight_outlives_the_gateway(worker: Worker) -> None:
         await worker.gateway.kill()
         await link.wait_disconnected()
         await worker.gateway.start()
-        await link.wait_connected(30)
+        await link.wait_connected(60)
         await link.request("DevBox.exec", {"devboxId": box, "command": "touch /workspace/go"})
 
     assert asked.result()["stdout"] == "ran\n"
@@ -188,7 +212,7 @@ async def test_a_data_directory_has_one_executor(worker: Worker) -> None:
     second = Process("second", worker.executor.command, worker.directory / "second.log")
     await second.start()
     assert second.running is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         code = await second.running.wait()
 
     assert code == 4
@@ -215,16 +239,23 @@ def children(supervisor: Process) -> dict[str, psutil.Process]:
     return found
 
 
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two
+        return False
+
+
 async def test_the_supervisor_keeps_both_running(podman: Podman, console: Console, directory: Path) -> None:
     """A killed gateway or executor is started again, and with it all works; SIGTERM ends all with 0."""
     supervisor = supervised(console, directory, "--engine-socket", str(podman.socket))
     async with started(supervisor):
-        link = await console.worker("w-supervised", 30)
+        link = await console.worker("w-supervised", 60)
         for name in ("gateway", "executor"):
             killed = children(supervisor)[name]
             killed.kill()
             await eventually(lambda name=name, killed=killed: children(supervisor).get(name, killed).pid != killed.pid)
-            await link.wait_connected(30)
+            await link.wait_connected(60)
             await eventually(lambda: answers(link))
         left = children(supervisor)
 
@@ -238,17 +269,13 @@ async def test_a_killed_supervisor_leaves_no_process(console: Console, directory
     supervisor = supervised(console, directory)
     try:
         async with started(supervisor):
-            link = await console.worker("w-supervised", 30)
+            link = await console.worker("w-supervised", 60)
             await eventually(lambda: answers(link))
             box = await create(link)
             await Terminal(link, box, command="sleep 861").open()
             left = children(supervisor)
             await supervisor.kill()
-            await eventually(
-                lambda: (
-                    not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in left.values())
-                )
-            )
+            await eventually(lambda: not any(_lives(child) for child in left.values()))
 
             assert {"gateway", "executor"} <= set(left), "and the service, where the machine has none"
             assert "running" in Podman.run("inspect", "-f", "{{.State.Status}}", f"clustercode-{box}")

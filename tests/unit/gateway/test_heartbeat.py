@@ -1,6 +1,7 @@
 """Heartbeats: a change of the status is told at once, not with the next one that is due."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ class Executor(ExecutorClient):
     """Answers as it is told to; away while there is nothing to answer."""
 
     answer: pb.GetStatusResponse | None = pb.GetStatusResponse()
+    sessions: Sequence[pb.Session] | None = ()
 
     async def get_status(
         self,
@@ -41,6 +43,11 @@ class Executor(ExecutorClient):
         if self.answer is None:
             raise Unavailable("It is away.")
         return self.answer
+
+    async def list_sessions(self) -> Sequence[pb.Session]:
+        if self.sessions is None:
+            raise Unavailable("It is away.")
+        return self.sessions
 
 
 async def test_a_change_of_the_status_is_told_before_the_next_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +71,19 @@ async def test_a_change_of_the_status_is_told_before_the_next_heartbeat(monkeypa
 
     assert seen == ["connected", "draining", "engine-unavailable", "executor-unavailable", "connected"]
     assert told.empty()
+
+
+async def test_who_cannot_say_which_sessions_there_are_names_no_engine() -> None:
+    """An executor that is lost between two questions too: with engines no sessions would mean that all have ended."""
+    executor = Executor(ExecutorSocket(CONFIG.executor_socket, None))
+    executor.answer = pb.GetStatusResponse(container_engines=["podman"])
+    status = heartbeat.Status(executor, CONFIG, Machine())
+    told = []
+    for sessions in ([pb.Session(session_id="s", tenant_id="t", devbox_id="d")], None):
+        await status.refresh()
+        executor.sessions = sessions
+        register = status.register(await status.sessions(), ())
+        told.append((register.container_engines, [session.session_id for session in register.sessions]))
+
+    assert told == [(["podman"], ["s"]), ([], [])]
+    assert status.heartbeat().gateway_status == "executor-unavailable"
