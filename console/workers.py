@@ -235,12 +235,12 @@ class WorkerLink:
     def _acks(self) -> bool:
         return self._config.dialect == "full"
 
-    async def wait_connected(self, timeout_s: float = 10) -> None:
+    async def wait_connected(self, timeout_s: float = 60) -> None:
         """Return once the worker is connected; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             await self._present.wait()
 
-    async def wait_disconnected(self, timeout_s: float = 10) -> None:
+    async def wait_disconnected(self, timeout_s: float = 60) -> None:
         """Return once the worker is not connected; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             await self._absent.wait()

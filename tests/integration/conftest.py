@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from conformance.orchestrator import Json, Orchestrator, Peer
 from console.app import Console, serve
 from console.config import ConsoleConfig
 from console.workers import WorkerLink
@@ -62,7 +63,7 @@ class Process:
         assert self.running is not None
         with suppress(ProcessLookupError):
             self.running.send_signal(number)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.running.wait()
 
     async def kill(self) -> None:
@@ -93,7 +94,7 @@ class Worker:
     directory: Path
     worker_id: str
 
-    async def link(self, timeout_s: float = 30) -> WorkerLink:
+    async def link(self, timeout_s: float = 60) -> WorkerLink:
         """The orchestrator's side of it, once connected."""
         assert self.console is not None
         return await self.console.worker(self.worker_id, timeout_s)
@@ -120,19 +121,19 @@ class Podman:
                 ["podman", "system", "service", "--time=0", f"unix://{self.socket}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, start_new_session=True,
             )  # fmt: skip
-        for _ in range(1000):
+        for _ in range(3000):
             with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
                 probe.connect(str(self.socket))
                 return
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(0.02)
                 pytest.fail(f"podman system service ended with {code}: {(self.directory / 'podman.log').read_text()}")
-        pytest.fail("podman system service did not open its socket in 20 s")
+        pytest.fail("podman system service did not open its socket in a minute")
 
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
 
     def freeze(self) -> None:
         """Let it hang: it takes connections and answers nothing."""
@@ -152,9 +153,9 @@ class Podman:
     def run(*arguments: str) -> str:
         """Run the podman command; returns what it prints.
 
-        A list of Podman 4.3 fails if something on it is removed meanwhile, so lists are asked for again.
+        A list of Podman 4.3 fails if something on it is removed or ends meanwhile, so lists are asked for again.
         """
-        for _ in range(20 if arguments[0] in ("ps", "images") else 1):
+        for _ in range(20 if arguments[0] in ("ps", "images", "top") else 1):
             done = subprocess.run(["podman", *arguments], check=False, capture_output=True, text=True, timeout=60)
             if done.returncode == 0:
                 break
@@ -240,6 +241,14 @@ def gateway_process(
         [*command, "--worker-id", worker_id, "--executor-socket", str(rpc), *arguments],
         directory / log,
     )
+
+
+async def lasting_peer(cloud: Orchestrator) -> tuple[Peer, Json]:
+    """The next connection that stays, and its register: one from before the engine was known is made anew then."""
+    peer, register = await cloud.peer(60)
+    while not register["containerEngines"]:
+        peer, register = await cloud.peer(60)
+    return peer, register
 
 
 async def serves(executor: Process) -> None:

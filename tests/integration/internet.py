@@ -127,7 +127,7 @@ def internet(directory: Path, site: Path) -> Iterator[Internet]:
     finally:
         for server in servers:
             server.send_signal(signal.SIGTERM)
-            server.wait(10)
+            server.wait(60)
             if server.stdout is not None:
                 server.stdout.close()
         for namespace in (world.worker, world.internet):
@@ -143,7 +143,7 @@ def _ip(*arguments: str) -> None:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
 

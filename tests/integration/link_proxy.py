@@ -67,7 +67,7 @@ class LinkProxy:
         """Carry at most so much in each direction; None: as fast as it goes."""
         self._bytes_per_s = bytes_per_s
 
-    async def carried_up(self, count: int, timeout_s: float = 30) -> None:
+    async def carried_up(self, count: int, timeout_s: float = 60) -> None:
         """Wait until so many bytes in all came from the gateway."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: self.up_bytes >= count)

@@ -22,10 +22,11 @@ from tests.integration.conftest import IMAGE, TENANT, Process, remove_all, serve
 # An executor under a whole configuration, whatever the command line has options for.
 _LAUNCH = """
 import asyncio, sys
-from clustercode import logs
+from clustercode import logs, process
 from executor.app import run
 from executor.config import ExecutorConfig
 logs.set_up("executor", "DEBUG")
+process.allow_many_descriptors()
 sys.exit(asyncio.run(run(ExecutorConfig.model_validate_json(sys.argv[1]))))
 """
 
@@ -148,11 +149,11 @@ class Seam:
         return list((await self.stub.ListDevBoxes(pb.ListDevBoxesRequest(tenant_id=tenant))).devboxes)
 
     def audited(self) -> list[dict[str, str]]:
-        """Return the lines of the audit log."""
+        """Return the lines of the audit log; one that is being written is none yet."""
         return [
             json.loads(line)
             for path in sorted((self.data / "audit").glob("audit.jsonl*"), reverse=True)
-            for line in path.read_text().splitlines()
+            for line in path.read_text().split("\n")[:-1]
         ]
 
 

@@ -125,7 +125,7 @@ async def test_the_same_request_starts_it_once_even_after_a_kill_of_the_executor
     background = Background(link, {"devboxId": box, **first})
     _, answer = await background.capture()
     assert answer["running"]
-    assert await run(link, box, "cat /workspace/log") == "once\n"
+    assert await run(link, box, "until [ -s /workspace/log ]; do sleep 0.1; done; cat /workspace/log") == "once\n"
     assert await background.kill() == {"exitCode": 143}
 
 
@@ -211,7 +211,7 @@ async def test_it_outlives_gateway_and_executor_and_ends_with_its_devbox(worker:
     for process in (worker.gateway, worker.executor):
         await process.stop()
         await process.start()
-    await link.wait_connected(30)
+    await link.wait_connected(60)
 
     answer = await until_answered(link, CAPTURE, background.of)
 

@@ -41,7 +41,7 @@ async def supervised(podman: Podman, console: Console, directory: Path) -> Async
     process = Process("worker", command(podman, console, data), directory / "worker.log")
     try:
         async with started(process):
-            link = await console.worker(WORKER, 30)
+            link = await console.worker(WORKER, 60)
             await eventually(lambda: bool(link.register and link.register.container_engines))
             yield Supervised(process, link, data)
     finally:
@@ -107,7 +107,7 @@ async def test_a_second_worker_is_told_who_was_first(
     second = Process("second", command(podman, console, supervised.data), directory / "second.log")
     async with started(second):
         assert second.running is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await second.running.wait() == 4
     assert f"process {supervised.process.pid} on {socket.gethostname()}" in second.text()
     assert supervised.link.connections == 1
@@ -132,7 +132,7 @@ async def test_a_worker_is_emptied(supervised: Supervised, directory: Path) -> N
         assert "1 in all; takes no new ones" in (await run("status", *where, home=directory)).out
         await link.request("DevBox.remove", {"devboxId": box, "force": True})
         assert draining.running is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await draining.running.wait() == 0
     assert "It is empty." in draining.text()
 

@@ -46,7 +46,7 @@ async def running(command: list[str], log: Path, env: dict[str, str]) -> AsyncIt
     finally:
         if process.returncode is None:
             process.terminate()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await process.wait()
 
 
@@ -67,14 +67,14 @@ async def test_the_public_cli_starts_it_in_place_of_the_go_agent(console: Consol
     log = home / "agent.log"
     try:
         async with running([str(WORKER_AGENT)], log, given) as agent:
-            link = await console.worker(WORKER_ID, 30)
+            link = await console.worker(WORKER_ID, 60)
             await eventually(lambda: bool(link.register and link.register.container_engines))
             assert link.register is not None
             assert (link.register.worker_id, link.register.tenant_id) == (WORKER_ID, TENANT)
             assert (link.register.name, link.register.mode) == ("attic", "byom")
             assert (await link.request("DevBox.list"))["devboxes"] == []
             agent.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await agent.wait() == 0
     finally:
         remove_all(home / ".clustercode" / "data")
@@ -108,7 +108,7 @@ async def test_the_first_run_registers_for_the_only_tenant(podman: Podman, conso
         home, ORCHESTRATOR_URL=console.base_url, ENGINE_SOCKET=str(podman.socket), WORKER_NAME="from a variable"
     )
     async with running(program, log, env):
-        link = await console.worker(timeout_s=30)
+        link = await console.worker(timeout_s=60)
         assert link.register is not None
         assert link.register.name == "from a variable"
     kept = json.loads((home / ".clustercode" / "worker.json").read_text())
@@ -154,7 +154,7 @@ async def test_a_person_chooses_among_several_tenants(podman: Podman, home: Path
         os.close(theirs)
         try:
             seen = b""
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while b"Tenant (1" not in seen and b"Tenant:" not in seen:
                     seen += await asyncio.to_thread(os.read, ours, 4096)
                 assert b"1  Ann  (a)" in seen

@@ -151,9 +151,13 @@ class Site:
 
     def parts(self, name: str) -> list[psutil.Process]:
         """The processes of the egress process with this name."""
+        found = []
         with suppress(psutil.NoSuchProcess):
-            return [child for child in self._egress().children(recursive=True) if child.name() == name]
-        return []
+            for child in self._egress().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # one of the others has just ended
+                    if child.name() == name:
+                        found.append(child)
+        return found
 
     def _egress(self) -> psutil.Process:
         return next(

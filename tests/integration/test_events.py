@@ -26,7 +26,7 @@ class Heard:
         self._events: asyncio.Queue[DevBoxEvent] = asyncio.Queue()
         link.on_event = lambda _, event: self._events.put_nowait(event)
 
-    async def next(self, timeout_s: float = 30) -> tuple[str, str]:
+    async def next(self, timeout_s: float = 60) -> tuple[str, str]:
         """Return DevBox and kind of the next one."""
         async with asyncio.timeout(timeout_s):
             event = await self._events.get()
@@ -153,7 +153,7 @@ async def test_events_wait_for_the_gateway_and_for_the_orchestrator(worker: Work
     podman.run("kill", f"clustercode-{box}")
     await died(worker, box)
     await worker.gateway.start()
-    await link.wait_connected(30)
+    await link.wait_connected(60)
 
     assert await heard.next(60) == (box, "died")
 
@@ -186,7 +186,7 @@ async def test_an_event_that_a_dead_gateway_had_is_told_by_the_next(
             beside = ExecutorServiceStub(channel).WatchEvents(pb.WatchEventsRequest(acknowledges=True))
             await beside.wait_for_connection()
             podman.run("kill", f"clustercode-{box}")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert (await beside.read()).devbox_id == box  # so it was written to the gateway too
             beside.cancel()
         await worker.gateway.kill()
@@ -194,7 +194,7 @@ async def test_an_event_that_a_dead_gateway_had_is_told_by_the_next(
         proxy.flow()
         await link.wait_disconnected()
         await worker.gateway.start()
-        await link.wait_connected(30)
+        await link.wait_connected(60)
 
         assert await heard.next() == (box, "died")
         await removed_outside(heard, podman, await create(link, "another"))
@@ -247,7 +247,7 @@ async def test_the_executor_tells_each_watcher_and_ends_in_time(worker: Worker, 
         await stub.ListDevBoxes(pb.ListDevBoxesRequest())  # after the watches on the same connection
         podman.run("kill", f"clustercode-{box}")
         for call in calls:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 event = await call.read()
             assert (event.devbox_id, event.tenant_id, event.kind) == (box, "local", pb.DEV_BOX_EVENT_KIND_DIED)
 

@@ -44,7 +44,7 @@ async def test_the_supervisor_alone_reads_agent_yaml(podman: Podman, console: Co
     worker = Process("worker", [*command, "worker"], directory / "worker.log")
     try:
         async with started(worker):
-            link = await console.worker(WORKER_ID, 30)
+            link = await console.worker(WORKER_ID, 60)
             await eventually(lambda: bool(link.register and link.register.container_engines))
             assert link.register is not None
             assert (link.register.mode, link.register.security_floor) == ("fleet", "strict")
@@ -103,7 +103,7 @@ async def test_each_process_runs_by_a_file_of_its_own(podman: Podman, console: C
         environment={"CREDENTIALS_DIRECTORY": str(directory)},
     )  # fmt: skip
     async with started(executor, gateway):
-        link = await console.worker(WORKER_ID, 30)
+        link = await console.worker(WORKER_ID, 60)
         await eventually(lambda: bool(link.register and link.register.container_engines))
         assert (await link.request("DevBox.list", {"tenantId": OTHER_TENANT}))["devboxes"] == []
 

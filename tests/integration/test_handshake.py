@@ -21,6 +21,7 @@ from tests.integration.conftest import (
     eventually,
     executor_process,
     gateway_process,
+    lasting_peer,
     quiet_port,
     serves,
     started,
@@ -45,7 +46,7 @@ async def place(podman: Podman) -> AsyncIterator[Path]:
 async def ended(process: Process) -> int:
     """Wait for a process to end by itself; returns its exit code."""
     assert process.running is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await process.running.wait()
 
 
@@ -78,7 +79,7 @@ async def test_of_two_instances_the_older_stops(place: Path, console: Console) -
     """It says which machine the newer one is on and ends with 6, rather than displace it in turn; the newer stays."""
     older, newer = (a_gateway(place, console.worker_url, console.token_file) for _ in range(2))
     async with started(older):
-        link = await console.worker("w-1", 30)
+        link = await console.worker("w-1", 60)
         async with started(newer):
             assert await ended(older) == 6
             assert link.connected
@@ -107,7 +108,7 @@ async def test_it_registers_with_the_fixed_fields_and_beats(place: Path) -> None
         orchestrator(place) as cloud,
         started(a_gateway(place, cloud.worker_url, cloud.token_file)),
     ):
-        peer, register = await cloud.peer()
+        peer, register = await lasting_peer(cloud)
         beats = [await peer.expect(type="worker.heartbeat")]
         # The first may come before the executor knows where its engine keeps things.
         while "diskTotal" not in beats[-1]["payload"]:

@@ -91,6 +91,8 @@ async def scene(podman: Podman) -> AsyncIterator[Scene]:
             running.process.command[-1] = json.dumps(alone)
             await running.process.start()
             await eventually(lambda: running.process.text().count("executor serves") == 2)
+            # It looks for leftovers in each, oldest first: that too would be seen among the processes of "theirs".
+            await eventually(lambda: f"adopted DevBox {bait.id}" in running.process.text())
             podman.run("run", "-d", "--name", VICTIM, "--network", "none", IMAGE)
             try:
                 scene = Scene(running, bait, sacrifice, theirs, Path(target), podman)

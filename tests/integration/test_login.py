@@ -11,6 +11,7 @@ from aiohttp import web
 from clustercode.orchestrator import OrchestratorError, Tenant, tenants
 from console.app import Console
 from tests.integration.commands import Ended, run
+from tests.integration.conftest import eventually
 
 PORTAL = "https://portal.example"
 
@@ -62,7 +63,9 @@ async def test_a_login_by_the_browser_is_kept(console: Console, directory: Path,
 
     assert (ended.code, ended.err) == (0, "")
     assert f"Logged in as e@example.com at {console.base_url}" in ended.out
-    went, landed = (directory / "visits").read_text().splitlines()
+    visits = directory / "visits"  # the browser notes what it was shown after it has been sent
+    await eventually(lambda: visits.read_text().count("\n") == 2)
+    went, landed = visits.read_text().splitlines()
     assert went.startswith(f"{PORTAL}/login?redirect_url=http%3A%2F%2F127.0.0.1%3A")
     assert went.endswith("%2Fcallback&cli=true")
     assert landed.split()[0].endswith("/done")

@@ -23,6 +23,7 @@ from tests.integration.conftest import (
     eventually,
     executor_process,
     gateway_process,
+    lasting_peer,
     serves,
     started,
 )
@@ -40,9 +41,7 @@ async def talked(podman: Podman) -> AsyncIterator[tuple[Peer, Process, Process]]
             gateway = gateway_process(place, cloud.worker_url, cloud.token_file, "--log-level", "DEBUG")
             async with started(executor, gateway):
                 await serves(executor)
-                peer, register = await cloud.peer()
-                while not register["containerEngines"]:  # connected before the executor served
-                    peer, register = await cloud.peer()
+                peer, _ = await lasting_peer(cloud)
                 yield peer, gateway, executor
 
 

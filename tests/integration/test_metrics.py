@@ -20,6 +20,7 @@ from tests.integration.conftest import (
     eventually,
     executor_process,
     gateway_process,
+    lasting_peer,
     quiet_port,
     remove_all,
     started,
@@ -39,9 +40,7 @@ async def watched(podman: Podman) -> AsyncIterator[tuple[Orchestrator, Peer, Pro
             gateway = gateway_process(place, cloud.worker_url, cloud.token_file, "--metrics", address)
             try:
                 async with started(executor, gateway):
-                    peer, register = await cloud.peer()
-                    while not register["containerEngines"]:  # connected before the executor served
-                        peer, register = await cloud.peer()
+                    peer, _ = await lasting_peer(cloud)
                     yield cloud, peer, executor, f"http://{address}/metrics"
             finally:
                 remove_all(place / "data")

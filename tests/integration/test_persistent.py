@@ -32,7 +32,8 @@ async def test_a_persistent_shell_outlives_the_executor(worker: Worker) -> None:
         assert terminal.answer is not None
         assert not terminal.answer.resumed
         await terminal.read_until(b"is-7")  # tmux paints what was on the screen
-        await terminal.write(b"echo again-$((kept + 38)) $(pgrep -c sleep)\n")
+        # That one alone: the executor's search for leftovers sleeps too.
+        await terminal.write(b"echo again-$((kept + 38)) $(pgrep -fc 'sleep 87[3]')\n")
         await terminal.read_until(b"again-42 1")
 
     await terminal.close()

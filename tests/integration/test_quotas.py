@@ -90,7 +90,7 @@ async def test_sessions_and_background_commands_are_bounded(bounded: Seam) -> No
         first.send(pb.AttachTerminalRequest(close=pb.TerminalClose()))
         await first.until("exited")
         first.send(pb.AttachTerminalRequest(fetched=pb.TerminalFetched()))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await bounded.stub.ListSessions(pb.ListSessionsRequest())).sessions:
             await asyncio.sleep(0.02)
     async with bounded.connected() as third:
@@ -118,14 +118,14 @@ async def test_a_tenant_that_fills_the_disk_is_stopped(bounded: Seam) -> None:
     await bounded.sh(small, "head -c 1000000 /dev/zero >/workspace/some")
     with suppress(grpc.aio.AioRpcError):  # it may be stopped before it is through
         await bounded.sh(large, "head -c 16000000 /dev/zero >/workspace/much")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         event = await events.read()
     states = {box.id: box.state for box in await bounded.boxes()}
     for again in (start(bounded, large), bounded.sh(small, "true"), bounded.create("x", resources=resources(8, 0.1))):
         with refused("may hold 0.01 GB"):
             await again
     await bounded.remove(large)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await attempt(bounded.sh(small, "true")) != "OK":
             await asyncio.sleep(0.1)
 

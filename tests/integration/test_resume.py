@@ -126,13 +126,16 @@ async def test_a_program_goes_on_when_the_grace_is_over(podman: Podman, console:
     size = 6 * MIB
     async with worker_behind_proxy(podman, console, directory, "--terminal-grace", "1") as (worker, link, proxy):
         box = await create_with_program(link)
-        command = f"{RAW}python3 /workspace/stream.py {size}; exit 6"
+        # Until the link is cut no more than the scrollback holds, or the grace might be over before.
+        go = f"head -c {MIB // 2}; until [ -e /workspace/go ]; do sleep 0.05; done; cat"
+        command = f"{RAW}python3 /workspace/stream.py {size} | {{ {go}; }}; exit 6"
         terminal = await Terminal(link, box, command=command).open()
-        while terminal.received < MIB:
+        while terminal.received < MIB // 2:
             await terminal.read()
         proxy.refuse()
         await link.wait_disconnected()
         before = terminal.received
+        podman.run("exec", f"clustercode-{box}", "touch", "/workspace/go")
         # What the program wrote is on its way for a while; at its end all of it has come.
         await eventually(lambda: "ended with exit code 6" in worker.executor.text())
         proxy.accept()

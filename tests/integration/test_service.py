@@ -126,7 +126,7 @@ async def test_each_process_says_when_it_is_ready_and_that_it_lives(podman: Podm
                 told.bind(f"{place}/{process.name}.notify")
                 told.setblocking(False)
                 process.environment = {"NOTIFY_SOCKET": told.getsockname(), "WATCHDOG_USEC": "200000"}
-            async with started(executor, gateway), asyncio.timeout(30):
+            async with started(executor, gateway), asyncio.timeout(60):
                 for told in heard.values():
                     states = []
                     while "READY=1" not in states or states[-3:] != ["WATCHDOG=1"] * 3:

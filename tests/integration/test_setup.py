@@ -215,7 +215,7 @@ async def test_a_cancelled_clone_leaves_nothing(open_worker: Worker, box: str, s
     payload = {"devboxId": box, "repository": {"url": server.url(), "credential": PASSWORD}}
     async with asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(_refused(link.request("DevBox.setup", payload, request_id="stop-me", timeout_s=60)))
-        assert await asyncio.to_thread(server.stalled.wait, 30)
+        assert await asyncio.to_thread(server.stalled.wait, 60)
         link.cancel("stop-me")
     assert isinstance(asked.result(), Cancelled)
 
@@ -270,7 +270,7 @@ async def test_one_setup_at_a_time(open_worker: Worker, box: str, server: GitSer
     payload = {"devboxId": box, "repository": {"url": server.url(), "credential": PASSWORD}}
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(_refused(link.request("DevBox.setup", payload, request_id="first", timeout_s=60)))
-        assert await asyncio.to_thread(server.stalled.wait, 30)
+        assert await asyncio.to_thread(server.stalled.wait, 60)
         with pytest.raises(FailedPrecondition, match="under way"):
             await link.request("DevBox.setup", payload)
         link.cancel("first")

@@ -86,7 +86,7 @@ for path in asked["sockets"]:
         probe.connect(path)
         got["connected"].append(path)
         if path.endswith("control.sock"):
-            probe.settimeout(30)
+            probe.settimeout(60)
             probe.sendall(b'{"id": 1, "do": "close", "address": "127.77.0.1"}\n')
             got["orders"] = probe.recv(1000).decode()
     except OSError:
