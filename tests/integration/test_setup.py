@@ -30,6 +30,7 @@ from tests.integration.conftest import (
     Podman,
     Worker,
     create,
+    empty,
     running_worker,
 )
 from tests.integration.git_server import GitServer, run, serving
@@ -58,19 +59,18 @@ async def open_worker(podman: Podman) -> AsyncIterator[Worker]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-async def box(open_worker: Worker) -> str:
+@pytest.fixture
+async def box(open_worker: Worker) -> AsyncIterator[str]:
     """An open DevBox with git."""
-    return await create(await open_worker.link(), "open", DEVBOX_IMAGE, profile="open")
+    link = await open_worker.link()
+    yield await create(link, "open", DEVBOX_IMAGE, profile="open")
+    await empty(link)
 
 
-@pytest.fixture(scope="module")
-async def offline_box(shared_worker: Worker) -> AsyncIterator[str]:
-    """A DevBox with git and without any network."""
-    link = await shared_worker.link()
-    box = await create(link, "standard", DEVBOX_IMAGE)
-    yield box
-    await link.request("DevBox.remove", {"devboxId": box, "force": True})
+@pytest.fixture
+async def offline_box(link: WorkerLink) -> str:
+    """A DevBox with git and without any network: a new one for each test, because Podman slows as execs gather."""
+    return await create(link, "standard", DEVBOX_IMAGE)
 
 
 @pytest.fixture
@@ -92,11 +92,6 @@ async def sh(link: WorkerLink, box: str, command: str, **more: object) -> str:
     return str(answer["stdout"]).strip()
 
 
-async def fresh(link: WorkerLink, box: str) -> None:
-    """Empty a box's workspace."""
-    await sh(link, box, "rm -rf /workspace/* /workspace/.[!.]*")
-
-
 async def set_up(link: WorkerLink, box: str, url: str, timeout_s: float = 60, **more: object) -> dict[str, Any]:
     """Set a box up; what is not of the payload itself is of the repository."""
     own = {key: more.pop(key) for key in ("ticket", "instructions", "workdir", "timeoutMs", "tenantId") if key in more}
@@ -112,7 +107,6 @@ async def test_a_password_clones_and_is_found_nowhere(
 ) -> None:
     """Clone, branch, commit and CLAUDE.md are right; no file, process, log or engine store holds the password."""
     link = await open_worker.link()
-    await fresh(link, box)
     feature = server.commit("project", {"feature": "x\n" * 20000}, branch="feature")
     steps: list[dict[str, Any]] = []
     answer = await link.request(
@@ -173,7 +167,6 @@ def _files_with(needle: bytes, directory: Path) -> list[str]:
 async def test_a_wrong_password_is_refused_and_leaves_nothing(open_worker: Worker, box: str, server: GitServer) -> None:
     """Wrong and missing credentials are told apart, in sentences without the credential."""
     link = await open_worker.link()
-    await fresh(link, box)
     with pytest.raises(PermissionDenied, match="does not accept") as refusal:
         await set_up(link, box, server.url(), credential="wrong-one")
     with pytest.raises(PermissionDenied, match="send it as"):
@@ -190,7 +183,6 @@ async def test_a_submodule_on_another_server_does_not_get_the_password(
 ) -> None:
     """The credential is for the repository's own server; one elsewhere is asked without."""
     link = await open_worker.link()
-    await fresh(link, box)
     root = Path(tempfile.mkdtemp(prefix="cc-git-"))
     try:
         with serving(root, "another") as other:
@@ -210,7 +202,6 @@ async def test_a_submodule_on_another_server_does_not_get_the_password(
 async def test_a_cancelled_clone_leaves_nothing(open_worker: Worker, box: str, server: GitServer) -> None:
     """After CANCELLED no git runs and nothing of the clone is there."""
     link = await open_worker.link()
-    await fresh(link, box)
     server.stalls = True
     payload = {"devboxId": box, "repository": {"url": server.url(), "credential": PASSWORD}}
     async with asyncio.TaskGroup() as tasks:
@@ -233,7 +224,6 @@ async def _refused(work: Awaitable[object]) -> Exception | None:
 async def test_a_setup_that_takes_too_long_is_stopped(open_worker: Worker, box: str, server: GitServer) -> None:
     """After DEADLINE_EXCEEDED no git runs and nothing of the clone is there; then it works."""
     link = await open_worker.link()
-    await fresh(link, box)
     server.stalls = True
     with pytest.raises(DeadlineExceeded, match="timeoutMs"):
         await set_up(link, box, server.url(), credential=PASSWORD, timeoutMs=2500)
@@ -246,7 +236,6 @@ async def test_a_setup_that_takes_too_long_is_stopped(open_worker: Worker, box: 
 async def test_an_update_interrupted_leaves_the_old_state(open_worker: Worker, box: str, server: GitServer) -> None:
     """A fetch that is stopped changes nothing; the next one brings what is new."""
     link = await open_worker.link()
-    await fresh(link, box)
     old = (await set_up(link, box, server.url(), credential=PASSWORD, ticket=TICKET))["commit"]
     new = server.commit("project", {"more": "two\n"})
     server.stalls = True
@@ -265,7 +254,6 @@ async def test_an_update_interrupted_leaves_the_old_state(open_worker: Worker, b
 async def test_one_setup_at_a_time(open_worker: Worker, box: str, server: GitServer) -> None:
     """A second one is told to wait; it does not disturb the first."""
     link = await open_worker.link()
-    await fresh(link, box)
     server.stalls = True
     payload = {"devboxId": box, "repository": {"url": server.url(), "credential": PASSWORD}}
     async with asyncio.TaskGroup() as tasks:
@@ -281,10 +269,8 @@ async def test_one_setup_at_a_time(open_worker: Worker, box: str, server: GitSer
 
 
 @pytest.fixture
-async def here(shared_worker: Worker, offline_box: str) -> tuple[WorkerLink, str]:
+async def here(link: WorkerLink, offline_box: str) -> tuple[WorkerLink, str]:
     """The box without a network, with a repository at /workspace/origin whose ``main`` has two commits."""
-    link = await shared_worker.link()
-    await fresh(link, offline_box)
     await sh(
         link,
         offline_box,
@@ -505,9 +491,8 @@ async def test_a_refused_setup_says_why_and_leaves_nothing(
     assert await sh(link, box, "ls -A /workspace") == "origin"
 
 
-async def test_a_devbox_that_cannot_be_set_up_says_so(shared_worker: Worker) -> None:
+async def test_a_devbox_that_cannot_be_set_up_says_so(link: WorkerLink) -> None:
     """No git in the image, not running, not there: each its own sentence."""
-    link = await shared_worker.link()
     box = await create(link, "no-git")
     with pytest.raises(FailedPrecondition, match="no git"):
         await set_up(link, box, ORIGIN)
