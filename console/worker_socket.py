@@ -63,7 +63,7 @@ class WorkerSocket:
         previous = self._sockets.get(link.id)
         self._sockets[link.id] = ws
         link.connection_made(outbox, register, binary=ws.ws_protocol == SUBPROTOCOL_BINARY)
-        log.info("worker %s connected (%s, agent %s)", link.id, register.hostname, register.agent_version)
+        log.info("worker %s connected (%s, agent %s)", link.id, register.name, register.agent_version)
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(outbox.write_to(ws), name=f"write to worker {link.id}")

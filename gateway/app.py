@@ -224,7 +224,7 @@ class Gateway:
             return Ending()
         except DialError as error:
             self._self_report.failed(str(error))
-            log.warning("The orchestrator cannot be reached: %s", error)
+            log.warning("No connection to the orchestrator: %s", error)
             return error.ending
         try:
             return await self._serve(connection)

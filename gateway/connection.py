@@ -11,6 +11,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import NoReturn, Protocol, cast
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -105,8 +106,11 @@ def _explain_status(error: InvalidStatus) -> NoReturn:
             f"The orchestrator does not accept this worker's token (HTTP {status}). "
             "Put a valid one in the token file, then start the worker again."
         ) from None
-    retry_after = error.response.headers.get("Retry-After")
-    raise DialError(f"HTTP {status}", f"http_{status}", retry_after_s(retry_after, datetime.now(UTC))) from None
+    said = f"it answers HTTP {status} {error.response.reason_phrase}".rstrip()
+    retry_after = retry_after_s(error.response.headers.get("Retry-After"), datetime.now(UTC))
+    if status != HTTPStatus.TOO_MANY_REQUESTS and status < HTTPStatus.INTERNAL_SERVER_ERROR and retry_after is None:
+        said += ", so there is no WebSocket: the path in its address is probably wrong. Correct --url."
+    raise DialError(said, f"http_{status}", retry_after) from None
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

@@ -102,6 +102,30 @@ async def test_an_absent_orchestrator_is_waited_for(place: Path) -> None:
     assert register["name"] == "a name"
 
 
+@pytest.mark.parametrize(
+    ("status", "is_path"), [(HTTPStatus.NOT_FOUND, True), (HTTPStatus.OK, True), (HTTPStatus.BAD_GATEWAY, False)]
+)
+async def test_an_answer_without_a_websocket_is_told_as_it_came(place: Path, status: HTTPStatus, is_path: bool) -> None:
+    """Something answers, so it says what, and doubts the path unless the server is in trouble; it goes on trying."""
+    async with orchestrator(place, refuse_with=(status, {})) as cloud:
+        gateway = a_gateway(place, cloud.worker_url, cloud.token_file)
+        gateway.log = place / f"{status}.log"
+        async with started(gateway):
+            await eventually(lambda: len(cloud.attempts) > 1)
+            await eventually(lambda: gateway.text().count("Dialing again") > 1)
+    assert f"it answers HTTP {status}" in gateway.text()
+    assert ("path in its address" in gateway.text()) == is_path
+    assert "cannot be reached" not in gateway.text()
+
+
+async def test_the_console_says_who_came(place: Path, console: Console, caplog: pytest.LogCaptureFixture) -> None:
+    """By the name that its owner gave it."""
+    with caplog.at_level("INFO", "console"):
+        async with started(a_gateway(place, console.worker_url, console.token_file)):
+            await console.worker("w-1", 30)
+    assert "worker w-1 connected (a name, agent" in caplog.text
+
+
 async def test_it_registers_with_the_fixed_fields_and_beats(place: Path) -> None:
     """Names and types of the published protocol and nothing else; the handshake's headers too."""
     async with (
