@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from protos import limits
 
@@ -37,6 +37,15 @@ class GatewayConfig(BaseModel):
     metrics: Annotated[str | None, Field(description="Loopback host:port that serves figures; absent: none.")] = None
     drain_timeout_s: Annotated[float, Field(ge=0, le=600, description="Time for running answers when stopping.")] = 10.0
 
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: str | None) -> str | None:
+        if metrics is not None:
+            host, port = _host_and_port(metrics)
+            if not _is_loopback(host) or port > MAX_PORT:
+                raise ValueError("metrics are served on a loopback address only, for example 127.0.0.1:9464.")
+        return metrics
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         url = urlsplit(self.orchestrator_url)
@@ -48,27 +57,27 @@ class GatewayConfig(BaseModel):
             raise ValueError(
                 f"ws:// would send the token to {url.hostname} in the clear: use wss:// (or --allow-insecure)."
             )
-        if self.metrics is not None:
-            host, port = self.metrics_address
-            if not _is_loopback(host) or not 0 <= port <= MAX_PORT:
-                raise ValueError("Metrics are served on a loopback address only, for example 127.0.0.1:9464.")
         if self.mode == "byom" and self.tenant_id is None:
             raise ValueError("In mode byom the worker belongs to one tenant: give --tenant, or TENANT_ID.")
         return self
 
     @property
     def metrics_address(self) -> tuple[str, int]:
-        """Host and port that serve figures; raises `ValueError` where it is none."""
-        host, colon, port = (self.metrics or "").rpartition(":")
-        if not colon or not port.isdecimal():
-            raise ValueError("Metrics are served on an address like 127.0.0.1:9464.")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        """Host and port that serve figures; raises `ValueError` where there are none."""
+        return _host_and_port(self.metrics or "")
 
     @property
     def orchestrator(self) -> str:
         """The orchestrator's address as logs may show it: without a query, which may hold secrets."""
         url = urlsplit(self.orchestrator_url)
         return f"{url.scheme}://{url.netloc}{url.path}"
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError("metrics are served on an address like 127.0.0.1:9464.")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _is_loopback(host: str) -> bool:

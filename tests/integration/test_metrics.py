@@ -129,7 +129,7 @@ async def test_figures_are_served_on_loopback_only(directory: Path) -> None:
         home=directory,
     )
     assert ended.code == 2
-    assert "loopback" in ended.err
+    assert "--metrics: metrics are served on a loopback address only" in ended.err
 
 
 async def test_an_address_that_is_taken_is_said(directory: Path) -> None:
