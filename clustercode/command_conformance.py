@@ -6,15 +6,15 @@ from typing import Any
 import click
 
 from clustercode import process
+from clustercode.settings import PORT, Seconds
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=PORT,
     default=0,
-    metavar="NUMBER",
     help="Port to listen on; else any that is free.",
 )
 @click.option(
@@ -34,9 +34,8 @@ from clustercode import process
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=600.0,
-    metavar="SECONDS",
     help="How long to wait for a worker.  [default: 600]",
 )
 @click.option("--only", multiple=True, help="Run only the checks whose name has this text. May be repeated.")

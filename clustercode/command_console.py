@@ -6,15 +6,14 @@ import click
 
 from clustercode import logs, process
 from clustercode.errors import Unusable
-from clustercode.settings import LOG_LEVELS
+from clustercode.settings import LOG_LEVELS, PORT
 
 
 @click.command()
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=PORT,
     default=7070,
-    metavar="NUMBER",
     help="Port on 127.0.0.1; 0 takes any that is free.  [default: 7070]",
 )
 @click.option(
@@ -38,6 +37,7 @@ def console(port: int, data_dir: Path, log_level: str) -> None:
     from console.errors import ConsoleError  # noqa: PLC0415
 
     try:
-        process.run(run(ConsoleConfig(port=port, data_dir=data_dir.expanduser().absolute())))
+        config = ConsoleConfig(port=port, data_dir=data_dir.expanduser().absolute())
+        process.run(run(config))
     except ConsoleError as error:
         raise Unusable(str(error)) from None

@@ -3,15 +3,15 @@
 import click
 
 from clustercode import logs, process
+from clustercode.settings import PORT
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Go through it without a browser, remove everything, and end.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=PORT,
     default=7070,
-    metavar="NUMBER",
     help="Port of the page on 127.0.0.1; 0 takes any that is free.  [default: 7070]",
 )
 @click.option("--image", default="localhost/devbox:latest",

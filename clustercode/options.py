@@ -64,17 +64,9 @@ def _option(setting: Setting) -> Callable[[_F], _F]:
         type=setting.kind,
         default=None,
         show_default=False,
-        metavar=_metavar(setting),
         help=f"{setting.help}  [{'; '.join(notes)}]",
     )
 
 
 def _plain(default: object) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
-
-
-def _metavar(setting: Setting) -> str | None:
-    """Return a short word for what a flag takes, where Click has none as short."""
-    if isinstance(setting.kind, click.IntRange):
-        return "NUMBER"
-    return "SECONDS" if isinstance(setting.kind, click.FloatRange) else None

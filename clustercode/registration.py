@@ -13,6 +13,7 @@ from clustercode.config_file import read_text
 from clustercode.configuration import DEFAULT, Configuration, systemd_credential
 from clustercode.errors import ConfigurationError, TokenNotAccepted, Unusable
 from clustercode.home import Home, Registration, write_atomically
+from clustercode.settings import Whole
 from executor.owner import as_owner_of
 from gateway.credentials import is_token, read_token
 from gateway.errors import Misconfigured
@@ -130,7 +131,7 @@ def _first_run(configuration: Configuration, home: Home) -> Configuration:
         click.echo("Whom should this machine work for?\n")
         for number, tenant in enumerate(found, 1):
             click.echo(f"  {number}  {tenant.name}  ({tenant.id})")
-        chosen = found[click.prompt("\nTenant", type=click.IntRange(1, len(found))) - 1]
+        chosen = found[click.prompt("\nTenant", type=Whole("the number of one", 1, len(found))) - 1]
     else:
         raise Unusable(f"Several tenants are possible: choose one with --tenant: {', '.join(t.id for t in found)}.")
     url = configuration.get("url") or socket_address(web)

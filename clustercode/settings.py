@@ -119,17 +119,42 @@ class _Tenants(click.ParamType[Mapping[str, Any]]):
         return {_Id().convert(tenant, param, ctx): policy for tenant, policy in value.items()}
 
 
-class _Seconds(click.FloatRange):
+class Seconds(click.ParamType[float]):
     """A time above 0 that ends some day."""
 
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True)
+    name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
-            self.fail("a number of seconds is wanted here.", param, ctx)
+        """Return the number; else say what is wanted."""
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"a number of seconds above 0 is wanted here, for example 60, and not {value!r}.", param, ctx)
         return seconds
+
+
+class Whole(click.ParamType[int]):
+    """A whole number from ``least`` to ``most``, where there is a most; ``what`` says of what it is one."""
+
+    name = "number"
+
+    def __init__(self, what: str, least: int, most: int | None = None) -> None:
+        self._what = what
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        """Return the number; else say what is wanted."""
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = self._least - 1
+        if number < self._least or (self._most is not None and number > self._most):
+            bounds = f"at least {self._least}" if self._most is None else f"{self._least} to {self._most}"
+            self.fail(f"{self._what}, {bounds}, is wanted here, and not {value!r}.", param, ctx)
+        return number
 
 
 class _User(click.ParamType[int]):
@@ -169,6 +194,9 @@ _SOCKET = _Address("wss://host/ws/worker", "ws", "wss")
 _WEB = _Address("https://orchestrator.example", "http", "https", "ws", "wss")
 _PORTAL = _Address("https://portal.example", "http", "https")
 _BOTH: tuple[Process, ...] = ("gateway", "executor", "worker")
+
+
+PORT = Whole("a port", 0, 65535)
 
 
 @dataclass(frozen=True)
@@ -247,13 +275,13 @@ SETTINGS = (
             "network.", ("executor",), _SWITCH, False),
     Setting("terminalGraceSeconds", "TERMINAL_GRACE_SECONDS", ("--terminal-grace",),
             "Seconds a program waits for its lost viewer before its oldest output is dropped.", ("executor", "worker"),
-            _Seconds(), 60.0),
+            Seconds(), 60.0),
     Setting("reconcileSeconds", "RECONCILE_SECONDS", ("--reconcile",),
             "Seconds between looks at all DevBoxes, for what the engine did not tell.", ("executor", "worker"),
-            _Seconds(), 30.0),
+            Seconds(), 30.0),
     Setting("buildMinFreeBytes", "BUILD_MIN_FREE", ("--build-min-free",),
             "Bytes on the engine's disk without which nothing is built. Else 2 GiB or 5 %, whichever is less.",
-            ("executor", "worker"), click.IntRange(min=0)),
+            ("executor", "worker"), Whole("a whole number of bytes", 0)),
     Setting("logLevel", "LOG_LEVEL", ("--log-level",), "What to log, from all to little.",
             (*_BOTH, "egress"), _Level(), "INFO"),
     Setting("logFormat", "LOG_FORMAT", ("--log-format",),
