@@ -9,7 +9,7 @@ from clustercode.configuration import Configuration
 from clustercode.errors import ConfigurationError, Unusable
 from clustercode.home import Home
 from clustercode.orchestrator import CertificateUntrusted, OrchestratorError, TokenRefused, health, tenants
-from clustercode.registration import orchestrator_of, token
+from clustercode.registration import kept_worker_id, orchestrator_of, token
 
 _LOG_IN = "clustercode login"
 
@@ -100,4 +100,5 @@ def _registration(configuration: Configuration, allowed: dict[str, str] | None) 
             "registers anew.",
         )  # fmt: skip
     name = (allowed or {}).get(tenant, tenant)
-    return Check("registration", "pass", f"for {name} ({tenant}), as {configuration.get('workerId') or 'a new worker'}")
+    worker_id = configuration.get("workerId") or kept_worker_id(configuration.get("dataDir"))
+    return Check("registration", "pass", f"for {name} ({tenant}), as {worker_id or 'a new worker'}")

@@ -7,29 +7,33 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clustercode.checks import Check
 from clustercode.configuration import Configuration
 from executor.data_dir import install_of
-from executor.devbox import devbox_id_of
+from executor.devbox import PREFIX, devbox_id_of
+from executor.egress_containers import is_beside
 from executor.engine import Engine, EngineInfo
-from executor.engine_places import candidate_sockets, install_advice, may_start_service, start_advice
-from executor.engine_service import EngineService, first_live
+from executor.engine_places import candidate_sockets, install_advice, may_start_service, other_advice, start_advice
+from executor.engine_service import EngineService, first_live, no_docker
 from executor.policy import Limits, Profile, box_options
 from executor.readback import missing_limits
 from protos.errors import Refusal, Unavailable
 
 _START_S = 25.0
 _PROBE_MEMORY_BYTES = 64 * 1024**2
-_LABEL = "io.clustercode.doctor"
+_LABEL = f"{PREFIX}doctor"
+_INSTALL = f"{PREFIX}install"
 _LEFT_AFTER_S = 300.0
 _OLDEST = {"podman": 4, "docker": 20}
 """Major versions whose API does all that is asked of them."""
@@ -48,9 +52,9 @@ async def check_engine(configuration: Configuration) -> tuple[list[Check], Path 
             return [
                 Check("engine", "fail", refusal.message, "Restart it: it takes connections and does not work.")
             ], None
-        said = [_version(info, socket)]
+        said = [_version(info, socket, configuration.get("runtime"))]
         try:
-            said += [await _limits(engine, configuration), await _leftovers(engine, data_dir)]
+            said += [await _limits(engine, configuration), await _leftovers(engine, info, data_dir)]
         except Refusal as refusal:
             said.append(Check("engine", "fail", refusal.message, f"Try it by hand: {info.kind} run --rm IMAGE true"))
         return said, Path(info.storage)
@@ -64,14 +68,14 @@ async def _engine(configuration: Configuration) -> "AsyncIterator[tuple[Engine, 
     """
     runtime, fixed = configuration.get("runtime"), configuration.get("engineSocket")
     program = shutil.which(configuration.get("podmanPath"))
-    running = configuration.get("dataDir") / "engine" / "podman.sock"
-    places = [fixed] if fixed else [*candidate_sockets(runtime, os.environ, os.geteuid(), sys.platform), running]
+    running = [] if runtime == "docker" else [configuration.get("dataDir") / "engine" / "podman.sock"]
+    places = [fixed] if fixed else [*candidate_sockets(runtime, os.environ, os.geteuid(), sys.platform), *running]
     live = await first_live(places)
     if live is None and fixed is not None:
         yield Check("engine", "fail", f"no engine answers on {fixed}", "Start it, or correct ENGINE_SOCKET.")
         return
     if live is None and runtime == "docker":
-        yield _no_docker()
+        yield Check("engine", "fail", *no_docker())
         return
     if live is None and program is None:
         yield Check(
@@ -101,19 +105,14 @@ async def _engine(configuration: Configuration) -> "AsyncIterator[tuple[Engine, 
                 keeping.cancel()
 
 
-def _no_docker() -> Check:
-    if shutil.which("docker") is None and shutil.which("dockerd") is None:
-        fix = f"Install Docker, or use Podman (--podman). {install_advice(sys.platform)}"
-        return Check("engine", "fail", "Docker is not installed", fix)
-    return Check("engine", "fail", "Docker does not answer on its socket", start_advice("docker", sys.platform))
-
-
-def _version(info: EngineInfo, socket: Path | None) -> Check:
+def _version(info: EngineInfo, socket: Path | None, wanted: Literal["podman", "docker"] | None) -> Check:
     where = f"on {socket}" if socket else "(its service starts, as a worker will start it)"
     detail = f"{info.kind} {info.version} {where}{', rootless' if info.rootless else ''}"
     major = info.version.partition(".")[0]
     if major.isdigit() and int(major) < _OLDEST[info.kind]:
         return Check("engine", "fail", f"{detail} is too old", f"Install {info.kind} {_OLDEST[info.kind]} or later.")
+    if wanted and wanted != info.kind:
+        return Check("engine", "warn", f"{detail}, and not {wanted}", other_advice(wanted, info.kind))
     return Check("engine", "pass", detail)
 
 
@@ -166,20 +165,31 @@ async def _any_image(engine: Engine) -> str | None:
     return str(images[0]["RepoTags"][0]) if images else None
 
 
-async def _leftovers(engine: Engine, data_dir: Path) -> Check:
-    """Look for DevBoxes that no worker of this data directory will ever find."""
-    install = install_of(data_dir)
-    labelled = await _containers(engine, "io.clustercode.managed=true")
-    # A container inherits the labels of its image; the name is the executor's alone.
-    boxes = {name: box for box in labelled if devbox_id_of(name := str(box["Names"][0]).removeprefix("/"))}
-    names = sorted(name for name, box in boxes.items() if box["Labels"].get("io.clustercode.install") != install)
-    if names:
-        shown = " ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        return Check(
-            "leftovers", "warn", f"{len(names)} DevBoxes of another installation or data directory",
-            f"If no other worker runs here: podman rm -f {shown} (or docker)",
-        )  # fmt: skip
-    return Check("leftovers", "pass", f"none; {len(boxes)} DevBoxes are this worker's")
+async def _leftovers(engine: Engine, info: EngineInfo, data_dir: Path) -> Check:
+    """Look for DevBoxes, what stands beside them and their volumes that no worker of this data directory will find."""
+    ours = install_of(data_dir)
+    labelled = {str(found["Names"][0]).removeprefix("/"): found for found in await _containers(engine, _INSTALL)}
+    # A container inherits the labels of its image; the names are the executor's alone.
+    containers = [found for name, found in labelled.items() if devbox_id_of(name) or is_beside(name)]
+    filters = json.dumps({"label": [_INSTALL]})
+    volumes = (await engine.ask("GET", "volumes", params={"filters": filters})).get("Volumes") or []
+    of_containers, of_volumes = (
+        Counter(found["Labels"][_INSTALL] for found in kind if found["Labels"][_INSTALL] != ours)
+        for kind in (containers, volumes)
+    )
+    if not of_containers and not of_volumes:
+        boxes = sum(devbox_id_of(name) is not None for name in labelled)
+        return Check("leftovers", "pass", f"none; {boxes} DevBoxes are this worker's")
+    # Podman removes no container that another depends on, unless it is told to remove both.
+    remove = "podman rm -fv --depend" if info.kind == "podman" else "docker rm -fv"
+    fix = ["If no other worker runs here, remove them, with all files in the volumes:"]
+    for verb, listing, installs in (
+        (remove, f"{info.kind} ps -aq", of_containers),
+        (f"{info.kind} volume rm", f"{info.kind} volume ls -q", of_volumes),
+    ):
+        fix += [f"{verb} $({listing} --filter {shlex.quote(f'label={_INSTALL}={each}')})" for each in sorted(installs)]
+    found = f"{of_containers.total()} containers and {of_volumes.total()} volumes"
+    return Check("leftovers", "warn", f"{found} of another installation or data directory", "\n".join(fix))
 
 
 async def _containers(engine: Engine, label: str) -> list[dict[str, Any]]:

@@ -19,7 +19,10 @@ CLOCK_FAIL_S = 300.0
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: what was looked at, how it is, in a sentence, and what mends it."""
+    """One finding: what was looked at, how it is, in a sentence, and what mends it.
+
+    Lines of ``fix`` after the first are commands, shown as they are.
+    """
 
     name: str
     status: Status

@@ -79,7 +79,10 @@ def _show(found: list[Check]) -> None:
     for check in found:
         click.echo(labelled(_SIGNS[check.status], f"{check.name}: {check.detail}", fg=_COLOURS[check.status]))
         if check.fix and check.status != "pass":
-            click.echo(labelled("", f"-> {check.fix}"))
+            sentence, *commands = check.fix.splitlines()
+            click.echo(labelled("", f"-> {sentence}"))
+            for command in commands:  # not wrapped: each can be copied
+                click.echo(f"   {command}")
     bad = sum(check.status == "fail" for check in found)
     warned = sum(check.status == "warn" for check in found)
     click.echo()

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from gateway.credentials import is_token, read_token
 from gateway.errors import Misconfigured
 
 _FIRST_RUN = "the first run"
+_WORKER_ID = "worker-id"
 
 
 def complete(configuration: Configuration, home: Home) -> Configuration:
@@ -142,9 +144,16 @@ def _first_run(configuration: Configuration, home: Home) -> Configuration:
     return configuration.with_values({"tenant": chosen.id, "url": url, "workerId": worker_id}, _FIRST_RUN)
 
 
+def kept_worker_id(data_dir: Path) -> str | None:
+    """Return the id that was made for a data directory; None where there is none that we may read."""
+    with suppress(ConfigurationError), as_owner_of(data_dir):
+        return (read_text(data_dir / _WORKER_ID) or "").strip() or None
+    return None
+
+
 def _worker_id(data_dir: Path) -> str:
     """Return this worker's id, made once and kept."""
-    path = data_dir / "worker-id"
+    path = data_dir / _WORKER_ID
     with as_owner_of(data_dir):
         if not (known := (read_text(path) or "").strip()):  # a full disk may have left an empty one
             known = str(uuid.uuid4())

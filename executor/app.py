@@ -24,6 +24,7 @@ from executor.disk_watch import DiskWatch
 from executor.displays import Displays
 from executor.egress import Egress
 from executor.engine import Engine
+from executor.engine_places import other_advice
 from executor.engine_service import EngineService
 from executor.events import Events
 from executor.images import Images
@@ -42,14 +43,14 @@ from executor.session_terminals import TerminalSessions
 from executor.sessions import Sessions
 from executor.setup import Setups
 from protos import executor_pb2_grpc as pb_grpc
-from protos.errors import FailedPrecondition, Refusal
+from protos.errors import FailedPrecondition, Refusal, Unavailable
 
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = "clustercode.executor.v1.ExecutorService"
 _MAX_RPC_BYTES = 4 * 1024 * 1024
 _MAX_RPCS = 1000
-_ENGINE_WAIT_S = 20.0
+_ENGINE_SOON_S = 3.0
 _ADOPT_AGAIN_S = 5.0
 _LEARN_AGAIN_S = 1.0
 _STOP_S = 10
@@ -108,7 +109,7 @@ async def _serve(config: ExecutorConfig, data_dir: DataDir, ready: Callable[[], 
         adopting = _adopt(devboxes, engine, engine_service, config, audit)
         jobs = {
             "engine-service": engine_service.run(),
-            "learn-engine": _learn(engine, engine_service),
+            "learn-engine": _learn(engine, engine_service, config),
             "adopt": adopting,
         }
         living = [life.create_task(job, name=name) for name, job in {**jobs, "egress": egress.run()}.items()]
@@ -229,12 +230,24 @@ async def _say(healthy: health.aio.HealthServicer, status: int) -> None:
         await healthy.set(name, status)
 
 
-async def _learn(engine: Engine, engine_service: EngineService) -> None:
-    """Know which engine it is, as soon as there is one, and again after it was away."""
-    await engine_service.ready(_ENGINE_WAIT_S)
+async def _learn(engine: Engine, engine_service: EngineService, config: ExecutorConfig) -> None:
+    """Know which engine it is, as soon as there is one, and again after it was away.
+
+    Says once where there is none soon after the start, and where it is another than the one that was asked for.
+    """
+    await engine_service.ready(_ENGINE_SOON_S)
+    try:
+        engine_service.locate()
+    except Unavailable as refusal:
+        log.warning("%s", refusal.message)
+    told = False
     while True:
         with suppress(Refusal):
-            await engine.learn()
+            found = await engine.learn()
+            if not told and config.runtime and config.runtime != found.kind:
+                told = True
+                advice = other_advice(config.runtime, found.kind)
+                log.warning("this engine is %s %s, not %s. %s.", found.kind, found.version, config.runtime, advice)
         await asyncio.sleep(_LEARN_AGAIN_S)
 
 
@@ -242,7 +255,7 @@ async def _adopt(
     devboxes: DevBoxes, engine: Engine, engine_service: EngineService, config: ExecutorConfig, audit: Audit
 ) -> None:
     """Take over what an earlier executor left: say what is there, kill execs that nothing can reach any more."""
-    await engine_service.ready(_ENGINE_WAIT_S)
+    await engine_service.ready()
     while True:
         try:
             boxes = await devboxes.tidy()
@@ -297,7 +310,7 @@ async def _stop(devboxes: DevBoxes, box: DevBox, audit: Audit) -> None:
 
 async def _keep_house(builds: Builds, engine_service: EngineService) -> None:
     """Remove what builds of an earlier executor left, then now and then what nobody needs any more."""
-    await engine_service.ready(_ENGINE_WAIT_S)
+    await engine_service.ready()
     recovered = False
     while True:
         try:

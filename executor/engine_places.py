@@ -71,6 +71,11 @@ def install_advice(platform: str) -> str:
             return "Install Podman, as root: apt-get install podman (or dnf install podman)"
 
 
+def other_advice(wanted: Runtime, found: Runtime) -> str:
+    """Return what to do where another engine answers than the one that was asked for."""
+    return f"Start {wanted.capitalize()} and name its socket (--engine-socket), or ask for the other one (--{found})"
+
+
 def start_advice(runtime: Runtime | None, platform: str) -> str:
     """Return how an engine that is installed gets started."""
     if platform == "darwin":

@@ -35,6 +35,13 @@ async def detected_engines(podman_path: str, environ: Mapping[str, str], uid: in
     return engines
 
 
+def no_docker() -> tuple[str, str]:
+    """Return what is wrong where no socket of Docker's answers, and what mends it."""
+    if shutil.which("docker") is None and shutil.which("dockerd") is None:
+        return "Docker is not installed", "Install Docker and start it, or use Podman (--podman)"
+    return "Docker does not answer on its socket", f"{start_advice('docker', sys.platform)}; or use Podman (--podman)"
+
+
 async def first_live(paths: Iterable[Path]) -> Path | None:
     """Return the first of the Unix sockets that accepts a connection."""
     for path in paths:
@@ -73,7 +80,8 @@ class EngineService:
         self._own = directory / "podman.sock"
         # Our own service's socket counts too: the supervisor may run that service, or an earlier executor did.
         candidates = candidate_sockets(runtime, self._environ, os.getuid(), sys.platform)
-        self._places = [fixed] if fixed else [*candidates, self._own]
+        own = [] if runtime == "docker" else [self._own]
+        self._places = [fixed] if fixed else [*candidates, *own]
         self._socket: Path | None = None
         self._reason = "The container engine is not ready yet."
         self._ready = asyncio.Event()
@@ -88,8 +96,8 @@ class EngineService:
         """Return which engines this machine has."""
         return await detected_engines(self._podman_path, self._environ, os.getuid())
 
-    async def ready(self, timeout_s: float) -> None:
-        """Wait until there is a socket, at most ``timeout_s``; what is missing then, `locate` says."""
+    async def ready(self, timeout_s: float | None = None) -> None:
+        """Wait until there is a socket, at most ``timeout_s`` if given; what is missing then, `locate` says."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ready.wait(), timeout_s)
 
@@ -126,7 +134,7 @@ class EngineService:
         if self._fixed is not None:
             return f"No container engine answers on {self._fixed}: start it, or correct ENGINE_SOCKET."
         if self._runtime == "docker":
-            return f"Docker does not answer on its socket. {start_advice('docker', sys.platform)}; or use Podman."
+            return "{}. {}.".format(*no_docker())
         installed = shutil.which(self._podman_path) is not None
         if installed and not may_start_service(self._runtime, sys.platform):
             return f"Podman does not answer on its socket. {start_advice('podman', sys.platform)}."

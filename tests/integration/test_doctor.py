@@ -16,7 +16,7 @@ from aiohttp import web
 
 from console.app import Console
 from tests.integration.commands import Ended, execute, run
-from tests.integration.conftest import PROGRAM, TENANT, Podman
+from tests.integration.conftest import PROGRAM, TENANT, Podman, Process, create, running_worker, started
 
 
 @pytest.fixture
@@ -95,7 +95,73 @@ async def test_it_starts_podmans_service_for_the_while_as_a_worker_would(podman:
     assert found["engine"]["status"] == "pass"
     assert "its service starts" in found["engine"]["detail"]
     assert found["leftovers"]["status"] == "warn"
-    assert "podman rm -f clustercode-0123456789ab" in found["leftovers"]["fix"]
+    assert "1 containers and 0 volumes" in found["leftovers"]["detail"]
+    assert "--filter label=io.clustercode.install=another)" in found["leftovers"]["fix"]
+
+
+async def test_what_another_installation_left_goes_by_the_advice(
+    podman: Podman, console: Console, home: Path, directory: Path
+) -> None:
+    """All of it, as the commands stand there: the DevBox, what stands beside it for its network, and the volumes."""
+    data = directory / "data"
+    egress = Process("egress", [*PROGRAM, "egress", "--data-dir", str(data)], directory / "egress.log")
+    there = {"ENGINE_SOCKET": str(podman.socket), "DATA_DIR": str(directory / "other")}
+    async with (
+        running_worker(podman, console, directory, executor_args=("--with-egress",)) as worker,
+        started(egress),
+    ):
+        await create(await worker.link(), allowedDomains=["example.com"])
+        for process in (worker.gateway, worker.executor):
+            await process.stop()
+        label = f"label=io.clustercode.install={(data / 'install').read_text().strip()}"
+        listings = [("ps", "-aq", "--filter", label), ("volume", "ls", "-q", "--filter", label)]
+        assert [len(podman.run(*listing).split()) for listing in listings] == [3, 2]
+
+        told, shown = await asyncio.gather(
+            run("doctor", "--json", home=home, **there), run("doctor", home=home, **there)
+        )
+        fix = findings(told)["leftovers"]["fix"]
+        commands = [line for line in fix.splitlines() if label in line]
+        for command in commands:
+            assert f" {command}\n" in shown.out
+            assert (await execute("sh", "-ec", command, home=home)).code == 0
+
+        assert [podman.run(*listing) for listing in listings] == ["", ""]
+        after = await run("doctor", "--json", home=home, **there)
+        assert label not in findings(after)["leftovers"]["fix"]
+
+
+async def test_an_engine_that_is_not_the_one_asked_for(podman: Podman, home: Path) -> None:
+    """Podman is not taken for Docker; and Podman's socket in the data directory is no socket of Docker's."""
+    data = home / "data"
+    (data / "engine").mkdir(parents=True)
+    (data / "engine" / "podman.sock").symlink_to(podman.socket)
+    by_name = f"unix://{podman.socket}"
+    named, beside = map(findings, await asyncio.gather(
+        run("doctor", "--docker", "--json", home=home, DOCKER_HOST=by_name, DATA_DIR=str(data)),
+        in_namespace("mount -t tmpfs tmpfs /run", home, CONTAINER_RUNTIME="docker", DATA_DIR=str(data)),
+    ))  # fmt: skip
+
+    assert named["engine"]["status"] == "warn"
+    assert named["engine"]["detail"].endswith("and not docker")
+    assert "--podman" in named["engine"]["fix"]
+    assert beside["engine"]["status"] == "fail"
+    assert beside["engine"]["detail"].startswith("Docker ")
+
+
+async def test_a_worker_is_told_by_its_id_once_it_has_one(
+    console: Console, directory: Path, stopped_engine: Path
+) -> None:
+    """Also one that is not registered here: its data directory keeps the id."""
+    flags = ("--url", console.worker_url, "--token-file", str(console.token_file), "--tenant", TENANT)
+    where = {"ENGINE_SOCKET": str(stopped_engine), "DATA_DIR": str(directory / "data")}
+    new = findings(await run("doctor", "--json", *flags, home=directory, **where))
+    (directory / "data").mkdir()
+    (directory / "data" / "worker-id").write_text("w-kept\n")
+    known = findings(await run("doctor", "--json", *flags, home=directory, **where))
+
+    assert new["registration"]["detail"].endswith("as a new worker")
+    assert known["registration"]["detail"].endswith("as w-kept")
 
 
 async def test_no_engine_no_proxy_and_a_full_disk(home: Path) -> None:

@@ -1,5 +1,6 @@
 """``clustercode status``: what the running worker says, however it is."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ from console.app import Console
 from protos import executor_pb2 as pb
 from protos.executor_pb2_grpc import ExecutorServiceStub
 from tests.integration.commands import run
-from tests.integration.conftest import Podman, create, eventually, executor_process, running_worker, started
+from tests.integration.conftest import (
+    PROGRAM,
+    TENANT,
+    Podman,
+    Process,
+    create,
+    eventually,
+    executor_process,
+    running_worker,
+    started,
+)
 
 TRUE: dict[str, Any] = {"worker_id": "w", "orchestrator": "wss://o.example", "since": "2026-01-01T00:00:00+00:00"}
 LIES: tuple[dict[str, Any], ...] = (
@@ -69,3 +80,18 @@ async def test_status_without_a_gateway_or_an_engine(podman: Podman, directory: 
     assert shown.code == 1
     assert "no gateway has told of itself" in shown.out
     assert f"No container engine answers on {directory}/no.sock" in shown.out
+
+
+async def test_no_docker_and_another_engine_are_said_at_the_start(podman: Podman, directory: Path) -> None:
+    """With what to do, in the log: whoever asked for Docker is not left with a worker that looks well."""
+    command = [*PROGRAM, "executor", "--docker", "--tenants", TENANT, "--data-dir"]
+    hidden = f"mount -t tmpfs tmpfs /run; exec {shlex.join([*command, str(directory / 'absent')])}"
+    absent = Process(
+        "executor", ["unshare", "--mount", "sh", "-ec", hidden], directory / "absent.log", {"DOCKER_HOST": ""}
+    )
+    named = [*command, str(directory / "other"), "--engine-socket", str(podman.socket)]
+    other = Process("executor", named, directory / "other.log")
+    async with started(absent, other):
+        await eventually(lambda: "or use Podman (--podman)" in absent.text())
+        await eventually(lambda: "not docker. Start Docker" in other.text())
+    assert "Docker does not answer" in absent.text() or "Docker is not installed" in absent.text()
