@@ -8,6 +8,7 @@ import click
 
 from clustercode import logs, process
 from clustercode.configuration import for_process, handed_over
+from clustercode.errors import Unusable
 from clustercode.options import config_file, given, options
 from clustercode.settings import of
 
@@ -29,6 +30,10 @@ def egress(from_supervisor: bool, **flags: Any) -> None:  # noqa: ANN401 - click
     else:
         configuration = for_process("egress", given(flags), os.environ)
     logs.set_up("egress", configuration.get("logLevel"), configuration.get("logFormat"))
-    from executor.egress_process import run  # noqa: PLC0415 - a process loads its own part only
+    from executor.egress_files import EgressFiles  # noqa: PLC0415 - a process loads its own part only
+    from executor.egress_process import run  # noqa: PLC0415 - the same
 
-    process.run(run(configuration.get("dataDir")))
+    data_dir = configuration.get("dataDir")
+    if not from_supervisor and EgressFiles(data_dir).owner() is None:
+        raise Unusable(f"No executor has used {data_dir} yet: start the executor first, or correct --data-dir.")
+    process.run(run(data_dir))

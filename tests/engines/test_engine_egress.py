@@ -10,7 +10,7 @@ from console.app import serve
 from console.config import ConsoleConfig
 from console.workers import WorkerLink
 from tests.engines.conftest import Engine, interpreter
-from tests.integration.conftest import TENANT, Process, Worker, eventually, gateway_process, started
+from tests.integration.conftest import TENANT, Process, Worker, eventually, gateway_process, serves, started
 from tests.integration.internet import Internet
 from tests.integration.test_egress import (
     Site,
@@ -54,8 +54,10 @@ async def site(engine: Engine, world: Internet) -> AsyncIterator[Site]:
             owner = ("--executor-uid", str(data.stat().st_uid))
             gateway = gateway_process(directory, console.worker_url, console.token_file, *owner)
             try:
-                async with started(egress, executor, gateway):
-                    yield Site(world, egress, Worker(gateway, executor, console, directory, "w-test"))
+                async with started(executor, gateway):
+                    await serves(executor)
+                    async with started(egress):
+                        yield Site(world, egress, Worker(gateway, executor, console, directory, "w-test"))
             finally:
                 engine.clear((data / "install").read_text().strip())
 

@@ -196,8 +196,8 @@ async def site(podman: Podman, world: Internet) -> AsyncIterator[Site]:
     try:
         async with (
             serve(ConsoleConfig(data_dir=directory / "console", port=0)) as console,
-            started(egress),
             running_worker(podman, console, directory, executor_args=tenants) as worker,
+            started(egress),
         ):
             yield Site(world, egress, worker)
     finally:
@@ -583,6 +583,14 @@ async def test_egress_runs_under_a_user_of_its_own(site: Site, link: WorkerLink)
     assert {process.name() for process in processes} >= {"squid", "socat"}
     if os.geteuid() == 0:
         assert not {process.uids().real for process in processes} & {0}
+
+
+async def test_a_data_directory_that_no_executor_has_is_refused(directory: Path) -> None:
+    """A slip of the pen is said, and makes no directory."""
+    ended = await run_command("egress", "--data-dir", str(directory / "slip"), home=directory)
+    assert ended.code == 4
+    assert "No executor has used" in ended.err
+    assert not (directory / "slip").exists()
 
 
 async def test_a_worker_without_egress_makes_devboxes_without_a_network(podman: Podman, directory: Path) -> None:

@@ -108,7 +108,7 @@ async def test_a_third_user_gets_nothing(podman: Podman, console: Console, direc
         "egress", [*PROGRAM, "egress", "--data-dir", str(directory / "data"), "--log-level", "DEBUG"],
         directory / "egress.log",
     )  # fmt: skip
-    async with started(egress), running_worker(podman, console, directory, executor_args=("--with-egress",)) as worker:
+    async with running_worker(podman, console, directory, executor_args=("--with-egress",)) as worker, started(egress):
         link = await worker.link()
         box = await create(link, secretEnv=SECRET_ENV, allowedDomains=[NAME])
         token = console.token_file.read_text().strip()
