@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from clustercode import logs, process
+from clustercode import logs, process, program
 from clustercode.errors import Unusable
 from clustercode.settings import LOG_LEVELS, PORT
 
@@ -37,7 +37,7 @@ def console(port: int, data_dir: Path, log_level: str) -> None:
     from console.errors import ConsoleError  # noqa: PLC0415
 
     try:
-        config = ConsoleConfig(port=port, data_dir=data_dir.expanduser().absolute())
+        config = ConsoleConfig(port=port, data_dir=data_dir.expanduser().absolute(), program=program.shown())
         process.run(run(config))
     except ConsoleError as error:
         raise Unusable(str(error)) from None

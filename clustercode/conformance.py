@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import shlex
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from clustercode import program
 from conformance import suite
 from conformance.orchestrator import Orchestrator, orchestrator
 from conformance.scene import Scene, Target, scene
@@ -47,8 +49,8 @@ async def _run(plan: Plan) -> int:
     async with _listening(plan) as listening:
         print(
             f"Waiting for a worker on {listening.worker_url}, for example:\n\n"
-            f"    clustercode worker --url {listening.worker_url} --token-file {listening.token_file} "
-            "--tenant local\n",
+            f"    {program.shown()} worker --url {listening.worker_url} "
+            f"--token-file {shlex.quote(str(listening.token_file))} --tenant local\n",
             flush=True,
         )
         try:

@@ -37,7 +37,7 @@ async def run(*, check: bool, port: int, image: str) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with (
-            serve(ConsoleConfig(data_dir=directory / "console", port=port)) as console,
+            serve(ConsoleConfig(data_dir=directory / "console", port=port, program=program.shown())) as console,
             _worker(console, directory) as link,
         ):
             try:
@@ -58,8 +58,9 @@ async def _show(console: Console, link: WorkerLink, image: str, stop: asyncio.Ev
     await _create(link, image)
     print(
         f"\nOpen this address in your browser (it works once):\n\n    {console.new_page_url()}\n\n"
-        "Ctrl-C stops the demo and removes its DevBoxes. To keep DevBoxes, run\n"
-        "'clustercode console' and the 'clustercode worker' command that it prints instead."
+        "Ctrl-C stops the demo and removes its DevBoxes. To keep DevBoxes, run instead\n\n"
+        f"    {program.shown()} console\n\nand, in another shell, the command that it prints.",
+        flush=True,
     )
     await stop.wait()
     print("\nRemoving the demo's DevBoxes ...")
@@ -101,7 +102,7 @@ async def _remove_all(link: WorkerLink) -> None:
         for devbox in (await link.request("DevBox.list", {}))["devboxes"]:
             await link.request("DevBox.remove", {"devboxId": devbox["id"], "force": True})
     except Refusal as refusal:
-        print(f"DevBoxes may be left behind ({refusal}); see: podman ps -a --filter label=io.clustercode.managed")
+        print(f"DevBoxes may be left behind ({refusal}): '{program.shown()} doctor' says how to remove them.")
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Where this program is and how it is started once more: installed for a Python, or as one file (``make dist``)."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import MutableMapping
@@ -34,6 +35,14 @@ def path() -> str | None:
         return os.environ.get(_ONE_FILE, sys.executable)
     beside = Path(sys.executable).with_name("clustercode")
     return str(beside) if beside.exists() else shutil.which("clustercode")
+
+
+def shown() -> str:
+    """Return what a person writes in a shell to start this program: its name where that finds it, else its path."""
+    ours, named = path(), shutil.which("clustercode")
+    if ours is None or (named is not None and Path(named).resolve() == Path(ours).resolve()):
+        return "clustercode"
+    return shlex.quote(ours)
 
 
 def settle(environ: MutableMapping[str, str], *, has_authorities: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from console.browsers import BrowserSocket
-from console.config import ConsoleConfig
+from console.config import TENANT, ConsoleConfig
 from console.errors import ConsoleError
 from console.pages import Pages
 from console.registry import Workers
@@ -33,7 +34,7 @@ class Console:
     port: int
     worker_token: str
     token_file: Path
-    worker_command: str
+    program: str
     workers: Workers
     worker_socket: WorkerSocket
     browser_socket: BrowserSocket
@@ -52,6 +53,12 @@ class Console:
     def worker_url(self) -> str:
         """Where workers connect."""
         return f"ws://{HOST}:{self.port}/ws/worker"
+
+    @property
+    def worker_command(self) -> str:
+        """What connects a worker, in a shell of this machine."""
+        token_file = shlex.quote(str(self.token_file))
+        return f"{self.program} worker --url {self.worker_url} --token-file {token_file} --tenant {TENANT}"
 
     async def worker(self, worker_id: str | None = None, timeout_s: float = 10) -> WorkerLink:
         """Return a connected worker once there is one; raises `TimeoutError`."""
@@ -80,7 +87,7 @@ async def serve(config: ConsoleConfig) -> AsyncIterator[Console]:
             port=port,
             worker_token=token,
             token_file=token_file,
-            worker_command=config.worker_command.format(url=f"ws://{HOST}:{port}/ws/worker", token_file=token_file),
+            program=config.program,
             workers=workers,
             worker_socket=worker_socket,
             browser_socket=browser_socket,

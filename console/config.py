@@ -27,8 +27,8 @@ class ConsoleConfig(BaseModel):
     default_image: str = "localhost/devbox:latest"
     """What the page suggests for a new DevBox."""
 
-    worker_command: str = f"clustercode worker --url {{url}} --token-file {{token_file}} --tenant {TENANT}"
-    """What the page shows while no worker is connected; both names are filled in."""
+    program: str = "clustercode"
+    """What starts this program in a shell here, for the command that starts a worker."""
 
     reconnect_grace_s: float = Field(default=60, gt=0)
     """How long a command in flight waits for a worker that lost its connection."""

@@ -4,6 +4,7 @@ That ours keeps it, tests/containers and tests/engines show with the same checks
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 from contextlib import suppress
@@ -13,9 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from conformance.orchestrator import TOKEN
-from tests.integration.conftest import (
-    PROGRAM,
-)
+from tests.integration.commands import environment
+from tests.integration.conftest import PROGRAM, Podman, Process, started
 
 
 async def test_a_worker_that_breaks_the_protocol_fails_by_name(directory: Path) -> None:
@@ -38,6 +38,28 @@ async def test_a_worker_that_breaks_the_protocol_fails_by_name(directory: Path) 
     assert "found: DevBox.fly with None was done, where UNIMPLEMENTED was due" in table
     outcomes = {result["name"]: result["outcome"] for result in json.loads(report.read_text())["results"]}
     assert set(outcomes.values()) == {"failed"}
+
+
+async def test_the_printed_command_connects_our_worker(directory: Path, podman: Podman) -> None:
+    """As it stands there, in a shell that knows nothing of this program."""
+    options = ("--only", "messages: an unknown command is answered")
+    environ = environment(
+        directory, PATH=os.defpath, DATA_DIR=str(directory / "data"), ENGINE_SOCKET=str(podman.socket)
+    )
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAM, "conformance", *options, stdout=subprocess.PIPE, env=environ
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while not (line := (await process.stdout.readline()).decode()).startswith("    "):
+            assert line, "it ended"
+        worker = Process("worker", ["sh", "-c", f"exec {line.strip()}"], directory / "worker.log", environ)
+        async with started(worker):
+            table = (await process.stdout.read()).decode()
+            code = await process.wait()
+
+    assert code == 0, table
+    assert "1 passed, 0 passed with limits, 0 failed" in table
 
 
 async def yes_man(url: str) -> None:

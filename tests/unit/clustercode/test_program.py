@@ -42,6 +42,23 @@ def test_an_installed_program_believes_no_variable(monkeypatch: pytest.MonkeyPat
     assert program.path() == str(Path(sys.executable).with_name("clustercode"))
 
 
+def test_what_is_shown_to_be_typed_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_file: str) -> None:
+    """The name where a shell finds this program by it, also by a link; elsewhere, and where it is another, the path."""
+    ours = tmp_path / "a directory" / "worker-agent"
+    for directory in ("a directory", "bin", "other"):
+        (tmp_path / directory).mkdir()
+    for file in (ours, tmp_path / "other" / "clustercode"):
+        file.touch(mode=0o755)
+    (tmp_path / "bin" / "clustercode").symlink_to(ours)
+    monkeypatch.setenv("CLUSTERCODE_ONE_FILE", str(ours))
+    said = []
+    for path in ("bin", "other", "a directory"):
+        monkeypatch.setenv("PATH", str(tmp_path / path))
+        said.append(program.shown())
+    assert said == ["clustercode", f"'{ours}'", f"'{ours}'"]
+    assert one_file not in said
+
+
 @pytest.mark.parametrize("before", [None, "/opt/lib"])
 def test_what_is_started_gets_none_of_the_packed_libraries(before: str | None) -> None:
     """Podman, Squid and git take the machine's libraries, and what the user has set."""
