@@ -126,8 +126,10 @@ class Builds:
         bases = {image: await self._images.base(request.tenant, image, on_progress) for image in containerfile.images}
         ours = {TENANT_LABEL: request.tenant, BUILDER_LABEL: self._install, f"{PREFIX}managed": "true"}
         await on_event(BuildStep(f"Preparing {name}", None))
-        async with self._nothing_left() as own_name:
-            pins = {image: await self._stamped(base, ours) for image, base in bases.items()}
+        pins: dict[str, str] = {}
+        async with self._nothing_left(pins) as own_name:
+            for image, base in bases.items():
+                pins[image] = await self._stamped(base, ours)
             async with self._context(request, containerfile.text(pins, ours, request.labels)) as (context, its_name):
                 options = replace(
                     self._options(its_name),
@@ -223,8 +225,11 @@ class Builds:
             path.unlink(missing_ok=True)
 
     @asynccontextmanager
-    async def _nothing_left(self) -> AsyncIterator[str]:
-        """Give a build its own name; at the end remove what goes by it, and what a build that was stopped left."""
+    async def _nothing_left(self, pins: Mapping[str, str]) -> AsyncIterator[str]:
+        """Give a build its own name; at the end remove what goes by it, and what a build that was stopped left.
+
+        Of the images it is pinned to by then those go, too, that nothing was made on: they save the next build nothing.
+        """
         name = self._leftovers.new_name()
         before = await self._leftovers.look()
         ended = False
@@ -235,10 +240,11 @@ class Builds:
             ended = True
             raise
         finally:
-            await _to_its_end(self._tasks, self._remove(name, before, ended=ended), f"remove {name}")
+            stamps = frozenset(f"sha256:{image_id}" for image_id in pins.values())
+            await _to_its_end(self._tasks, self._remove(name, before, stamps, ended=ended), f"remove {name}")
 
-    async def _remove(self, name: str, before: Before, *, ended: bool) -> None:
-        await self._leftovers.remove(name, before, ended=ended)
+    async def _remove(self, name: str, before: Before, stamps: frozenset[str], *, ended: bool) -> None:
+        await self._leftovers.remove(name, before, stamps, ended=ended)
         if self._egress is not None:
             with suppress(Refusal):  # its container went with the rest, or the log says why not
                 await self._egress.close_build(name)

@@ -63,8 +63,11 @@ class BuildLeftovers:
         containers = await self._images.working_containers()
         return Before(frozenset(layer.id for layer in layers), frozenset(containers))
 
-    async def remove(self, name: str, before: Before, *, ended: bool) -> None:
-        """Remove what a build left, its layers too unless it ``ended`` by itself; what cannot be removed is logged."""
+    async def remove(self, name: str, before: Before, stamps: frozenset[str], *, ended: bool) -> None:
+        """Remove what a build left, its layers too unless it ``ended`` by itself; what cannot be removed is logged.
+
+        Of the ``stamps``, ids of the images it was to be made on, those go that nothing is made on.
+        """
         deadline = time.monotonic() + _ENGINE_RETURNS_WITHIN_S
         while True:
             try:
@@ -74,8 +77,7 @@ class BuildLeftovers:
                 if not ended:
                     await self._wait_for_working_containers(before.containers)
                 await self._images.forget(f"localhost/{name}:latest")
-                if not ended:
-                    await self._remove_layers(lambda layer: layer.id not in before.layers)
+                await self._remove_layers(lambda layer: layer.id in stamps or not (ended or layer.id in before.layers))
             except Unavailable as refusal:
                 if time.monotonic() < deadline:
                     await asyncio.sleep(1.0)

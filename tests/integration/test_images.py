@@ -213,8 +213,8 @@ async def test_stages_build_on_each_other(link: WorkerLink) -> None:
 
 
 async def test_a_step_that_fails_says_so(link: WorkerLink, engine: Engine, podman: Podman) -> None:
-    """FAILED_PRECONDITION with the step; its output is in the log; the name is not given."""
-    working = engine.working()
+    """FAILED_PRECONDITION with the step; its output is in the log; the name is not given, and nothing is left."""
+    working, layers = engine.working(), engine.layers()
     watched = Watched()
     with pytest.raises(FailedPrecondition, match="RUN echo wrong"):
         await link.request(
@@ -226,7 +226,20 @@ async def test_a_step_that_fails_says_so(link: WorkerLink, engine: Engine, podma
     assert "wrong" in watched.log
     assert (await link.request("image.check", {"image": BUILT})) == {"exists": False}
     assert engine.working() <= working
+    assert engine.layers() <= layers  # nor what was only stamped as ours to build on
     assert "clustercode-build" not in podman.run("images") + podman.run("ps", "-a")
+
+
+async def test_what_a_failed_build_made_serves_the_next(link: WorkerLink) -> None:
+    """Its steps up to the wrong one come from the cache."""
+    first = f"FROM {IMAGE}\nRUN echo cost''ly\n"
+    with pytest.raises(FailedPrecondition, match="exit 3"):
+        await build(link, f"{first}RUN exit 3\n")
+    watched = Watched()
+    await link.request("image.build", {"name": NAME, "containerfile": f"{first}RUN true\n"}, on_progress=watched)
+
+    assert "Using cache" in watched.log
+    assert "costly" not in watched.log
 
 
 @pytest.mark.parametrize(
