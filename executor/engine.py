@@ -462,6 +462,10 @@ def _refusal(error: aiodocker.DockerError) -> Exception:
     if error.status == _NOT_CONNECTED:
         return Unavailable("The container engine does not answer. Is it running?")
     kinds = {400: InvalidArgument, 404: NotFound, 409: FailedPrecondition}
+    if (why := _bad_user(message)) is not None:
+        return FailedPrecondition(
+            f"The image's USER names {why}: use another image, or build this one with another USER."
+        )
     if "catatonit" in message or "podman-init" in message or "docker-init" in message:
         return FailedPrecondition(f"The engine has no init program: install the package catatonit. ({message})")
     kind = kinds.get(error.status, Internal)
@@ -471,6 +475,19 @@ def _refusal(error: aiodocker.DockerError) -> Exception:
     elif "container state improper" in message or "is not running" in message:
         kind = FailedPrecondition
     return kind(f"The container engine says: {message}")
+
+
+def _bad_user(message: str) -> str | None:
+    """Say what is wrong with the user that an image names, if that is why a container did not start.
+
+    Both engines read the image's files with the same library, and tell what it says.
+    """
+    if absent := re.search(r"unable to find (user|group) (.+): no matching entries in (passwd|group) file", message):
+        kind, name, file = absent.groups()
+        return f"the {kind} {name!r}, which is not in its /etc/{file}"
+    if "uids and gids must be in range" in message:
+        return "a number beyond 2147483647"
+    return None
 
 
 def host_config(

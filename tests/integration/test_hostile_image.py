@@ -109,6 +109,32 @@ async def test_labels_do_not_keep_the_executor_from_starting(running: Seam, podm
         assert box.id not in podman.run("ps", "-a")
 
 
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        ("ghost", "names the user 'ghost', which is not in its /etc/passwd: .* build this one with another USER"),
+        ("root:ghosts", "names the group 'ghosts', which is not in its /etc/group"),
+        ("4294967296", "names a number beyond 2147483647"),
+    ],
+)
+async def test_an_image_for_a_user_that_it_lacks_is_refused(
+    running: Seam, podman: Podman, user: str, says: str
+) -> None:
+    """By the engine, at the start: the sentence names the user, nothing is left, and nothing calls it a defect."""
+    volumes = podman.run(*VOLUMES)
+    with pulled(podman, f"USER {user}") as image:
+        with pytest.raises(grpc.aio.AioRpcError, match=says) as at_create:
+            await running.create("ghost", image=image)
+        left = (await running.boxes(), podman.run(*VOLUMES))
+        box = await running.create("ghost", image=image, stopped=True)
+        with pytest.raises(grpc.aio.AioRpcError, match=says) as at_start:
+            await running.stub.StartDevBox(pb.StartDevBoxRequest(tenant_id=TENANT, devbox_id=box.id))
+        await running.remove(box)
+
+    assert left == ([], volumes)
+    assert {at_create.value.code(), at_start.value.code()} == {grpc.StatusCode.FAILED_PRECONDITION}
+
+
 async def test_volumes_of_an_image_are_counted_and_go(running: Seam, podman: Podman) -> None:
     """They are writable, so a read-only DevBox has none but where it asked for that."""
     before = podman.run(*VOLUMES)
