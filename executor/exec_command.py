@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from executor.engine import Engine
 from executor.exec_stream import READ_BYTES, Demultiplexer, ExecStream
-from executor.processes import MARKER_VARIABLE, exit_code, kill_lost, kill_marked, new_marker
+from executor.processes import MARKER_VARIABLE, exit_code, has_ended, kill_lost, kill_marked, new_marker
 from executor.requests import ExecDevBox
 from executor.scrollback import Scrollback
 from protos.errors import DeadlineExceeded, Refusal, Unavailable
@@ -163,7 +163,7 @@ async def run_command(
 async def _kill(engine: Engine, container: str, exec_id: str, marker: str, user: str) -> None:
     """Kill the command and make sure: a program that cleared its own environment is not found by its marker."""
     await kill_marked(engine, container, marker, scope="tree", user=user)
-    if await exit_code(engine, exec_id, timeout_s=2.0) == -1:
+    if await exit_code(engine, exec_id, timeout_s=2.0) == -1 and not await has_ended(engine, container):
         raise Unavailable("The command hides from being killed: stop the DevBox.")
 
 

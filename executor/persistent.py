@@ -12,8 +12,9 @@ the two are missing until the shell is opened again.
 from executor.devbox import DevBox
 from executor.engine import Engine
 from executor.exec_command import ExecResult, run_command
+from executor.processes import has_ended
 from executor.requests import ExecDevBox, OpenTerminal
-from protos.errors import FailedPrecondition
+from protos.errors import FailedPrecondition, Refusal
 
 _TIMEOUT_MS = 15_000
 
@@ -79,8 +80,12 @@ async def history(engine: Engine, box: DevBox, request: OpenTerminal) -> bytes:
 
 
 async def end(engine: Engine, container: str, request: OpenTerminal) -> None:
-    """End a shell with what runs in it. Safe to repeat."""
-    await _run(engine, container, request, ("tmux", "-L", _server(request.persistent), "kill-server"))
+    """End a shell with what runs in it. Safe to repeat, and where the box itself has ended meanwhile."""
+    try:
+        await _run(engine, container, request, ("tmux", "-L", _server(request.persistent), "kill-server"))
+    except Refusal:
+        if not await has_ended(engine, container):
+            raise
 
 
 def _server(name: str) -> str:

@@ -9,6 +9,7 @@ same user** (root without capabilities cannot signal other users), that looks fo
 import asyncio
 import logging
 import secrets
+import time
 from typing import Literal
 
 from executor.engine import Engine
@@ -25,6 +26,9 @@ Scope = Literal["tree", "session"]
 KILL_TIMEOUT_S = 15.0
 _LOST_S = 60.0
 _LOST_PAUSE_S = 1.0
+_RUNNING = ("running", "paused", "stopping")
+_ENDING_S = 1.0
+_ENDING_PAUSE_S = 0.1
 
 # scope "tree": all that carry the marker, and all of the sessions these are in: a command that took too long.
 # scope "session": the leaders' sessions only, as when a terminal's window is closed: what made itself a session of
@@ -86,12 +90,39 @@ async def kill_marked(
 
     Those whose marker starts with ``spare`` are left alone.
 
-    Returns when none is left. Raises `Unavailable` when some are, or when the box cannot even start the killer (a
-    fork bomb): the box must be stopped then. A box without ``sh`` raises too.
+    Returns when none is left, also because the box itself has ended meanwhile. Raises `Unavailable` when some are, or
+    when the box cannot even start the killer (a fork bomb): the box must be stopped then. A box without ``sh`` raises
+    too.
     """
     try:
+        await _kill(engine, container, [marker, scope, str(round(grace_s * 10)), spare], user, grace_s)
+    except Refusal:
+        if not await has_ended(engine, container):
+            raise
+
+
+async def has_ended(engine: Engine, container: str) -> bool:
+    """Say whether a box has ended and all in it with it, or is gone; one that the engine is just ending is waited for.
+
+    For when something in it was not as it should be: what is killed with its box ends a moment before the box does.
+    """
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            while (status := str((await engine.inspect(container))["State"]["Status"])) in _RUNNING:
+                if status != "stopping" and time.monotonic() - began > _ENDING_S:
+                    return False
+                await asyncio.sleep(_ENDING_PAUSE_S)
+    except NotFound:
+        return True
+    except (Refusal, TimeoutError):
+        return False
+    return True
+
+
+async def _kill(engine: Engine, container: str, arguments: list[str], user: str, grace_s: float) -> None:
+    try:
         async with asyncio.timeout(KILL_TIMEOUT_S + grace_s):
-            arguments = [marker, scope, str(round(grace_s * 10)), spare]
             code = await _run(engine, container, ["/bin/sh", "-c", _SCRIPT, "sh", *arguments], user)
     except TimeoutError:
         raise Unavailable("Processes in the DevBox could not be killed in time: stop the DevBox.") from None
@@ -123,14 +154,8 @@ async def _is_gone(engine: Engine, container: str, marker: str, scope: Scope, us
         await kill_marked(engine, container, marker, scope=scope, user=user)
     except Refusal as refusal:
         log.debug("%s: %s", container, refusal.message)
-    else:
-        return True
-    try:
-        return str((await engine.inspect(container))["State"]["Status"]) not in ("running", "paused", "stopping")
-    except NotFound:
-        return True
-    except Refusal:
         return False
+    return True
 
 
 _LEFTOVERS: tuple[tuple[Kind, Scope], ...] = (("exec", "tree"), ("terminal", "session"), ("viewer", "tree"))

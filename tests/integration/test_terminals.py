@@ -21,6 +21,7 @@ from tests.integration.conftest import (
     OTHER_TENANT,
     Podman,
     Process,
+    Worker,
     create,
     eventually,
     executor_process,
@@ -338,6 +339,39 @@ async def test_a_stopped_devbox_ends_its_terminals(link: WorkerLink) -> None:
     async with Terminal(link, box) as again:
         await again.write(b"echo $((40+2))\n")
         await again.read_until(b"42")
+
+
+async def closed_where_sh_is(link: WorkerLink, script: str) -> tuple[str, str]:
+    """Close a terminal in a DevBox in which this runs in place of what kills processes; returns (DevBox, session)."""
+    box = await create(link)
+    terminal = await Terminal(link, box, command=["sleep", "1000"]).open()
+    wrong = f"printf '#!/bin/busybox sh\\n{script}' >/bin/wrong && chmod 755 /bin/wrong && ln -sf wrong /bin/sh"
+    answer = await link.request("DevBox.exec", {"devboxId": box, "command": ["sh", "-c", wrong], "user": "0"})
+    assert answer["exitCode"] == 0, answer
+    await terminal.close()
+    return box, terminal.session_id
+
+
+async def test_what_is_killed_with_its_devbox_is_no_warning(
+    link: WorkerLink, podman: Podman, shared_worker: Worker
+) -> None:
+    """A terminal is closed as its DevBox is removed: what was to kill its processes died with them."""
+    said = len(shared_worker.executor.text())
+    box, session = await closed_where_sh_is(link, "exec sleep 4711")
+    await eventually(lambda: "sleep 4711" in podman.run("top", f"clustercode-{box}", "args"))
+    await link.request("DevBox.remove", {"devboxId": box, "force": True})
+    await eventually(lambda: f"session {session} ended" in shared_worker.executor.text()[said:])
+
+    assert "could not be killed" not in shared_worker.executor.text()[said:]
+
+
+async def test_what_cannot_be_killed_is_a_warning(link: WorkerLink, shared_worker: Worker) -> None:
+    """In a DevBox that lives on."""
+    said = len(shared_worker.executor.text())
+    box, session = await closed_where_sh_is(link, "exit 3")
+    warning = f"session {session}: Processes in the DevBox could not be killed (exit code 3)"
+    await eventually(lambda: warning in shared_worker.executor.text()[said:])
+    await link.request("DevBox.remove", {"devboxId": box, "force": True})
 
 
 # --- Orchestrators that know only the plain protocol -----------------------------------------------------------------
