@@ -7,7 +7,7 @@ from clustercode.settings import PORT
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Go through it without a browser, remove everything, and end.")
+@click.option("--check", is_flag=True, help="Go through it without a browser, remove all of it, and end.")
 @click.option(
     "--port",
     type=PORT,
@@ -19,7 +19,7 @@ from clustercode.settings import PORT
 def demo(check: bool, port: int, image: str) -> None:
     """Try it all on this machine.
 
-    It starts console, worker and a first DevBox. Ctrl-C removes everything.
+    It starts console, worker and a first DevBox. Ctrl-C removes all of it but the images, and says how to remove those.
     """
     logs.set_up("demo", "WARNING")
     from clustercode.demo import run  # noqa: PLC0415 - only this command needs it

@@ -1,4 +1,4 @@
-"""``clustercode demo``: console, worker and a first DevBox on this machine; everything is removed at the end.
+"""``clustercode demo``: console, worker and a first DevBox on this machine; all but images is removed at the end.
 
 With ``--check`` it walks the whole path itself, without a browser: create, command, terminal, resize, remove.
 """
@@ -6,6 +6,7 @@ With ``--check`` it walks the whole path itself, without a browser: create, comm
 import asyncio
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -21,6 +22,7 @@ from console.config import TENANT, ConsoleConfig
 from console.errors import ConsoleError
 from console.terminal_client import Terminal
 from console.workers import WorkerLink
+from executor.egress_image import LABEL as EGRESS_LABEL
 from protos.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ async def run(*, check: bool, port: int, image: str) -> int:
         ):
             try:
                 await (_check(link, image) if check else _show(console, link, image, stop))
+                stays = _stays(link, image)
             finally:
                 await _remove_all(link)
     except (ConsoleError, Refusal, TimeoutError) as error:
@@ -49,7 +52,7 @@ async def run(*, check: bool, port: int, image: str) -> int:
         return 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print("Check passed; everything is removed." if check else "Everything is removed.")
+    print(f"{'Check passed; everything' if check else 'Everything'} is removed {stays}")
     return 0
 
 
@@ -103,6 +106,16 @@ async def _remove_all(link: WorkerLink) -> None:
             await link.request("DevBox.remove", {"devboxId": devbox["id"], "force": True})
     except Refusal as refusal:
         print(f"DevBoxes may be left behind ({refusal}): '{program.shown()} doctor' says how to remove them.")
+
+
+def _stays(link: WorkerLink, image: str) -> str:
+    """Say what is not removed, since the next demo starts from it, and how to do that."""
+    engine = "docker" if link.register is not None and "docker" in link.register.container_engines else "podman"
+    beside = f"$({engine} images -q --filter label={EGRESS_LABEL})"
+    return (
+        "but for images, with which the next demo\nstarts sooner. To remove those too:\n\n"
+        f"    {engine} rmi {shlex.quote(image)} {beside}"
+    )
 
 
 @asynccontextmanager
