@@ -291,7 +291,7 @@ class Engine:
         By Podman's own call, where there is one: what it does for Docker's leaves the archive in ``/var/tmp`` (4.3).
         """
         changes = f"LABEL {label}"
-        if self.kind == "podman":
+        if (await self.learn()).kind == "podman":
             path, params = "libpod/images/import", {"reference": name, "changes": changes}
         else:
             path, params = "images/create", {"fromSrc": "-", "repo": name, "changes": changes}

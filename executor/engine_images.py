@@ -192,7 +192,7 @@ class EngineImages:
 
     async def working_containers(self) -> dict[str, str]:
         """Return the containers that Podman's builds work in, whoever's builds: image id by container id."""
-        if self._engine.kind != "podman":
+        if (await self._engine.learn()).kind != "podman":
             return {}
         found = await self._engine.ask("GET", "libpod/containers/json", params={"all": "true", "external": "true"})
         return {
