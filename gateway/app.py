@@ -263,14 +263,14 @@ class Gateway:
                 )
                 sessions = OpenSessions(connection, terminals, displays)
                 events = Events(self._executor, connection)
-                await self._register(connection)
+                is_whole = await self._register(connection)
                 registered_at = self._clock.now()
                 self._connections += 1
                 self._self_report.connected()
                 await self._uplink.open(connection)
                 answered = asyncio.Event()
                 tasks.create_task(heartbeat.beat(self._status, partial(self._beat, connection)), name="heartbeat")
-                if not self._status.engines:
+                if not is_whole:
                     tasks.create_task(self._register_again(connection), name="register again")
                 tasks.create_task(events.forward(), name="events")
                 tasks.create_task(events.acknowledge(), name="event acknowledgements")
@@ -290,13 +290,15 @@ class Gateway:
             await displays.tell_lost()
         return ending
 
-    async def _register(self, connection: Connection) -> None:
+    async def _register(self, connection: Connection) -> bool:
+        """Say what this worker is; return whether that was all, or its executor's part is still to be said."""
         await self._status.refresh()
         sessions = await self._status.sessions()
         devboxes: Sequence[pb.DevBox] = ()
-        with contextlib.suppress(Refusal, TimeoutError):  # The executor is away: its own come with the next connection.
-            async with asyncio.timeout(STATUS_TIMEOUT_S):  # the engine may hang
-                devboxes = await self._executor.list(pb.ListDevBoxesRequest())
+        if sessions is not None:
+            with contextlib.suppress(Refusal, TimeoutError):
+                async with asyncio.timeout(STATUS_TIMEOUT_S):  # the engine may hang
+                    devboxes = await self._executor.list(pb.ListDevBoxesRequest())
         register = self._status.register(sessions, devboxes)
         await connection.send(messages.to_json("worker.register", register))
         log.info(
@@ -304,6 +306,7 @@ class Gateway:
             self._config.worker_id,
             wire.SUBPROTOCOL_BINARY if connection.binary else wire.SUBPROTOCOL_JSON,
         )
+        return bool(register.container_engines)
 
     async def _register_again(self, connection: Connection) -> None:
         """End a connection that was registered without an engine once there is one.

@@ -63,18 +63,15 @@ class Status:
                 log.info("The executor answers again")
             self._away = None
 
-    async def sessions(self) -> Sequence[pb.Session]:
-        """Ask the executor for its sessions. One that does not say which it has counts as one that does not answer.
-
-        Raises `ExecutorUntrusted`.
-        """
+    async def sessions(self) -> Sequence[pb.Session] | None:
+        """Ask the executor for its sessions, None where it does not answer. Raises `ExecutorUntrusted`."""
         try:
             return await self._executor.list_sessions()
         except ExecutorUntrusted:
             raise
         except Refusal as refusal:
             self._missed(refusal)
-            return ()
+            return None
 
     def _missed(self, refusal: Refusal) -> None:
         if self._away is None:
@@ -102,8 +99,8 @@ class Status:
         return self._condition()[0] != before
 
     async def engine_found(self) -> None:
-        """Ask the executor until it has named an engine. Raises `ExecutorUntrusted`."""
-        while not self.engines:
+        """Ask the executor until it answers and has named an engine. Raises `ExecutorUntrusted`."""
+        while not (self.executor_answers and self.engines):
             await asyncio.sleep(ENGINE_POLL_S)
             await self.refresh()
 
@@ -114,21 +111,21 @@ class Status:
 
     @property
     def engines(self) -> list[str]:
-        """Engines found on the machine; none while the executor does not answer.
+        """Engines found on the machine; empty until the executor answered for the first time."""
+        return list(self._last.container_engines)
 
-        A register with engines is taken to name all sessions: without its executor a worker does not know of any.
+    def register(self, sessions: Sequence[pb.Session] | None, devboxes: Sequence[pb.DevBox]) -> wire.Register:
+        """Return the first message of a connection.
+
+        It names no engine where nobody said which sessions there are: with one it would say that there are none.
         """
-        return [] if self._away is not None else list(self._last.container_engines)
-
-    def register(self, sessions: Sequence[pb.Session], devboxes: Sequence[pb.DevBox]) -> wire.Register:
-        """Return the first message of a connection."""
         return wire.Register(
             name=self._config.worker_name,
             hostname=self._config.hostname,
             platform=self._machine.platform,
             cpu_count=self._machine.cpu_count,
             memory_total=self._machine.memory_total,
-            container_engines=self.engines,
+            container_engines=self.engines if sessions is not None else [],
             agent_version=self._config.agent_version,
             mode=self._config.mode,
             worker_id=self._config.worker_id,
@@ -144,7 +141,7 @@ class Status:
                     offset=session.end,
                     input_offset=session.input_offset,
                 )
-                for session in sessions
+                for session in sessions or ()
             ],
             devboxes=[
                 wire.RegisteredDevBox(id=box.id, tenant_id=box.tenant_id, name=box.name, state=answers.state_name(box))

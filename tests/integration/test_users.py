@@ -241,6 +241,7 @@ async def test_each_process_is_its_user_and_gets_nothing_of_the_other(
             rpc, operator = data / "rpc" / "executor.sock", data / "operator" / "rpc.sock"
             sessions = [data / "rpc" / name for name in ("terminals.sock", "displays.sock")]
             control = data / "egress" / "run" / "control.sock"
+            await eventually(control.exists)  # a DevBox does not wait for it for ever
             secrets = data / "secrets" / box
             folders = {folder: names for folder, _, names in os.walk(directory)}
             files = [f"{folder}/{name}" for folder, names in folders.items() for name in names]
