@@ -46,9 +46,11 @@ class Process:
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
     running: asyncio.subprocess.Process | None = None
+    _begins: int = 0  # where in the log it was started last
 
     async def start(self) -> None:
         with self.log.open("ab") as log:
+            self._begins = log.tell()
             self.running = await asyncio.create_subprocess_exec(
                 *self.command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -77,6 +79,10 @@ class Process:
     def text(self) -> str:
         """What it logged so far."""
         return self.log.read_text(errors="replace")
+
+    def text_since_start(self) -> str:
+        """What it logged since it was started last: an earlier one may have written to the same file."""
+        return self.log.read_bytes()[self._begins :].decode(errors="replace")
 
     @property
     def rss(self) -> int:
@@ -253,7 +259,7 @@ async def lasting_peer(cloud: Orchestrator) -> tuple[Peer, Json]:
 
 async def serves(executor: Process) -> None:
     """Wait until an executor that was started takes calls."""
-    await eventually(lambda: "executor serves" in executor.text())
+    await eventually(lambda: "executor serves" in executor.text_since_start())
 
 
 @asynccontextmanager

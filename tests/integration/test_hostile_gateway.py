@@ -21,7 +21,7 @@ import pytest
 from executor.config import ExecutorConfig
 from protos import executor_pb2 as pb
 from tests.integration.canary import CANARY
-from tests.integration.conftest import IMAGE, OTHER_TENANT, TENANT, Podman, eventually
+from tests.integration.conftest import IMAGE, OTHER_TENANT, TENANT, Podman, eventually, serves
 from tests.integration.hostile import INPUTS, SERVICE, Hostile
 from tests.integration.seam import SESSIONS, Seam, seam
 
@@ -90,7 +90,7 @@ async def scene(podman: Podman) -> AsyncIterator[Scene]:
             alone = json.loads(running.process.command[-1]) | {"tenants": {TENANT: {}}, "mode": "byom"}
             running.process.command[-1] = json.dumps(alone)
             await running.process.start()
-            await eventually(lambda: running.process.text().count("executor serves") == 2)
+            await serves(running.process)
             # It looks for leftovers in each, oldest first: that too would be seen among the processes of "theirs".
             await eventually(lambda: f"adopted DevBox {bait.id}" in running.process.text())
             podman.run("run", "-d", "--name", VICTIM, "--network", "none", IMAGE)

@@ -11,7 +11,7 @@ import pytest
 from executor.egress_image import EgressImage
 from executor.engine import Engine
 from protos import executor_pb2 as pb
-from tests.integration.conftest import IMAGE, TENANT, Podman, eventually
+from tests.integration.conftest import IMAGE, TENANT, Podman, eventually, serves
 from tests.integration.seam import Seam, seam
 
 VOLUMES = ("volume", "ls", "-q")
@@ -99,7 +99,7 @@ async def test_labels_do_not_keep_the_executor_from_starting(running: Seam, podm
         box = await running.create("box", image=image)
         await running.process.kill()
         await running.process.start()
-        await eventually(lambda: running.process.text().count("executor serves") == 2, 60)
+        await serves(running.process)
         await eventually(lambda: f"adopted DevBox {box.id}" in running.process.text(), 60)
 
         assert [found.id for found in await running.boxes()] == [box.id]

@@ -14,7 +14,7 @@ import pytest
 
 from executor.policy import Profile
 from protos import executor_pb2 as pb
-from tests.integration.conftest import DEVBOX_IMAGE, OTHER_TENANT, TENANT, Podman, eventually
+from tests.integration.conftest import DEVBOX_IMAGE, OTHER_TENANT, TENANT, Podman, eventually, serves
 from tests.integration.seam import Seam, seam
 
 GIB = 1024**3
@@ -211,6 +211,7 @@ async def test_a_devbox_below_the_floor_is_stopped_at_start_if_the_owner_says_so
                 '"stop_below_floor":false', f'"stop_below_floor":{str(stops).lower()}'
             )
             await before.process.start()
+            await serves(before.process)
             await eventually(lambda seen=seen: before.process.text().count("below the floor") > seen)
             if stops:
                 await eventually(lambda: f"DevBox {box.id} was stopped" in before.process.text())
@@ -291,6 +292,7 @@ async def test_a_devbox_whose_limits_were_lifted_is_stopped_at_start(podman: Pod
         container = podman.run("inspect", "-f", "{{.Id}}", f"clustercode-{box.id}").strip()
         assert lifted(container) > 0
         await running.process.start()
+        await serves(running.process)
         await eventually(lambda: f"DevBox {box.id} was stopped" in running.process.text())
         await start(running, box.id)
 
