@@ -90,7 +90,7 @@ class Peer:
         """Send a frame as it is: text as text, bytes as binary."""
         await self.ws.send(data)
 
-    async def ask(self, kind: str, payload: Json | None = None, *, message_id: str = "", timeout_s: float = 30) -> Json:
+    async def ask(self, kind: str, payload: Json | None = None, *, message_id: str = "", timeout_s: float = 60) -> Json:
         """Send a command and return its whole answer."""
         message_id = message_id or f"ask-{uuid4().hex}"
         await self.send(kind, payload, message_id)
@@ -112,7 +112,7 @@ class Peer:
 
     # --- Receiving --------------------------------------------------------------------------------------------
 
-    async def expect(self, timeout_s: float = 30, **fields: object) -> Json:
+    async def expect(self, timeout_s: float = 60, **fields: object) -> Json:
         """Return the oldest message not returned before that has these top-level fields; raises `TimeoutError`."""
 
         def find() -> Json | None:
@@ -127,7 +127,7 @@ class Peer:
             self._demand_order()
             return message
 
-    async def exit_of(self, session_id: str, timeout_s: float = 30) -> Json:
+    async def exit_of(self, session_id: str, timeout_s: float = 60) -> Json:
         """Return what `terminal.exit` says of a session, once it has ended; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -135,12 +135,12 @@ class Peer:
                 if payload["sessionId"] == session_id:
                     return payload
 
-    async def shows(self, session_id: str, needle: bytes, timeout_s: float = 30) -> bytes:
+    async def shows(self, session_id: str, needle: bytes, timeout_s: float = 60) -> bytes:
         """Wait until a session's output holds the bytes; returns all of it so far."""
         await self.until(lambda: needle in self.output(session_id), timeout_s)
         return self.output(session_id)
 
-    async def until(self, holds: Callable[[], bool], timeout_s: float = 30) -> None:
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait until something holds; looked at after each frame."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(holds)
@@ -282,14 +282,14 @@ class Orchestrator:
         self.server.close(code=1012, reason="restarting")
         await self.server.wait_closed()
 
-    async def peer(self, timeout_s: float = 30) -> tuple[Peer, Json]:
+    async def peer(self, timeout_s: float = 60) -> tuple[Peer, Json]:
         """Return the next connection and the payload of its register."""
         async with asyncio.timeout(timeout_s):
             peer = await self._peers.get()
         register = await peer.expect(timeout_s, type="worker.register")
         return peer, register["payload"]
 
-    async def attempted(self, count: int, timeout_s: float = 30) -> None:
+    async def attempted(self, count: int, timeout_s: float = 60) -> None:
         """Wait until so many handshakes came in all."""
         async with asyncio.timeout(timeout_s), self._attempted:
             await self._attempted.wait_for(lambda: len(self.attempts) >= count)

@@ -68,7 +68,7 @@ class Terminal:
         """The offset of the next byte to come."""
         return self.position + len(self._held)
 
-    async def read(self, timeout_s: float = 30) -> bytes:
+    async def read(self, timeout_s: float = 60) -> bytes:
         """Return the bytes that came since the last call, waiting for some; ``b""`` once the program ended.
 
         Raises `TimeoutError`.
@@ -85,7 +85,7 @@ class Terminal:
             self.ack(self.position)
         return data
 
-    async def read_until(self, needle: bytes, timeout_s: float = 30) -> bytes:
+    async def read_until(self, needle: bytes, timeout_s: float = 60) -> bytes:
         """Return the output up to where ``needle`` was seen and a little more; raises `TimeoutError`, `EOFError`."""
         data = bytearray()
         try:
@@ -99,7 +99,7 @@ class Terminal:
             raise TimeoutError(f"no {needle!r} within {timeout_s:g} s; last: {bytes(data[-200:])!r}") from None
         return bytes(data)
 
-    async def write(self, data: bytes, timeout_s: float = 30) -> None:
+    async def write(self, data: bytes, timeout_s: float = 60) -> None:
         """Type; return when all is on its way, waiting while too much is not acknowledged. Raises `TimeoutError`.
 
         While the worker is away it returns at once: `resume` sends what was typed meanwhile.
@@ -111,7 +111,7 @@ class Terminal:
             while self.input.sent < end and self._link.connected and not self.is_finished:
                 await self._change()
 
-    async def written(self, timeout_s: float = 30) -> None:
+    async def written(self, timeout_s: float = 60) -> None:
         """Return once all that was typed reached the program; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while self.input.base < self.input.end:
@@ -132,14 +132,14 @@ class Terminal:
         """Whether the program ended and all of its output is here."""
         return self.end_offset is not None and self.received >= self.end_offset
 
-    async def wait_exit(self, timeout_s: float = 30) -> int:
+    async def wait_exit(self, timeout_s: float = 60) -> int:
         """Return the exit code once the program ended; output may still be there to be read."""
         async with asyncio.timeout(timeout_s):
             while self.exit_code is None:
                 await self._change()
         return self.exit_code
 
-    async def close(self, timeout_s: float = 30) -> None:
+    async def close(self, timeout_s: float = 60) -> None:
         """End the session; safe to call twice."""
         if self._session is not None and self.exit_code is None and not self.is_taken and self._link.connected:
             self._session = None

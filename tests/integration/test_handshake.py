@@ -122,7 +122,7 @@ async def test_the_console_says_who_came(place: Path, console: Console, caplog: 
     """By the name that its owner gave it."""
     with caplog.at_level("INFO", "console"):
         async with started(a_gateway(place, console.worker_url, console.token_file)):
-            await console.worker("w-1", 30)
+            await console.worker("w-1", 60)
     assert "worker w-1 connected (a name, agent" in caplog.text
 
 

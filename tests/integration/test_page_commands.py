@@ -54,7 +54,7 @@ async def details(page: Page, name: str, part: str) -> None:
 
 async def shows(page: Page, testid: str, text: str) -> None:
     """Wait until an element is shown with this text in it."""
-    await expect(page.get_by_test_id(testid)).to_be_visible(timeout=30_000)
+    await expect(page.get_by_test_id(testid)).to_be_visible(timeout=TIMEOUT_MS)
     await expect(page.get_by_test_id(testid)).to_contain_text(text)
 
 
