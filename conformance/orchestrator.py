@@ -70,6 +70,7 @@ class Peer:
         self._base: dict[str, int] = {}
         self._channels: dict[int, str] = {}
         self._kinds: dict[str, str] = {}
+        self._answered: set[str] = set()
         self._changed = asyncio.Condition()
         self.violations: list[str] = []
         """What came and is not as the protocol's models say, a sentence each."""
@@ -95,6 +96,10 @@ class Peer:
         message_id = message_id or f"ask-{uuid4().hex}"
         await self.send(kind, payload, message_id)
         return await self.expect(type="response", id=message_id, timeout_s=timeout_s)
+
+    def under_way(self, *kinds: str) -> list[str]:
+        """Return the ids of commands of these kinds that were sent and are not answered."""
+        return [each for each, kind in self._kinds.items() if kind in kinds and each not in self._answered]
 
     async def open(self, devbox_id: str, session_id: str, **more: object) -> Json:
         """Open a terminal and return the payload of its answer; its output is kept from then on."""
@@ -220,6 +225,8 @@ class Peer:
             payload = message["payload"]
             self._append(payload["sessionId"], self.offset(payload["sessionId"]), base64.b64decode(payload["data"]))
             return
+        if message["type"] == "response":
+            self._answered.add(message.get("id", ""))
         if message["type"] == "response" and message["ok"] and "sessionId" in message["payload"]:
             # A session is open: noted while the answer is read, for the next frame may be of it.
             opened = message["payload"]

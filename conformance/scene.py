@@ -114,7 +114,12 @@ class Scene:
 
     async def clear(self) -> None:
         """Remove what the check made. Raises `Violation` when that does not work."""
-        await self.connected()
+        peer = await self.connected()
+        for message_id in peer.under_way("DevBox.create", "image.build"):  # of a check that was stopped in the middle
+            await peer.send("cancel", {}, message_id)
+            answer = await peer.expect(LONG_S, type="response", id=message_id)
+            if answer["ok"] and "devbox" in answer["payload"]:
+                self._boxes.append(answer["payload"]["devbox"]["id"])
         boxes, self._boxes = self._boxes, []
         for box in boxes:
             await self.ask("DevBox.remove", {"devboxId": box, "force": True}, timeout_s=LONG_S)

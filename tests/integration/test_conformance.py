@@ -6,16 +6,18 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from conformance.orchestrator import TOKEN
 from tests.integration.commands import environment
-from tests.integration.conftest import PROGRAM, Podman, Process, started
+from tests.integration.conftest import IMAGE, PROGRAM, Podman, Process, eventually, remove_all, started
 
 
 async def test_a_worker_that_breaks_the_protocol_fails_by_name(directory: Path) -> None:
@@ -60,6 +62,39 @@ async def test_the_printed_command_connects_our_worker(directory: Path, podman: 
 
     assert code == 0, table
     assert "1 passed, 0 passed with limits, 0 failed" in table
+
+
+@pytest.mark.parametrize("check", ["devboxes: a devbox lives", "images: a build that fails"])
+async def test_a_run_that_is_stopped_removes_what_it_had_begun(directory: Path, podman: Podman, check: str) -> None:
+    """In the middle of creating a DevBox or of a build: nothing of it is on the worker's engine afterwards."""
+    environ = environment(
+        directory, PATH=os.defpath, DATA_DIR=str(directory / "data"), ENGINE_SOCKET=str(podman.socket)
+    )
+    checks = Process(
+        "conformance", [*PROGRAM, "conformance", "--image", IMAGE, "--only", check], directory / "log", environ
+    )
+    try:
+        async with started(checks):
+            await eventually(lambda: "--tenant local" in checks.text())
+            (command,) = [line.strip() for line in checks.text().splitlines() if line.startswith("    ")]
+            worker = Process("worker", ["sh", "-c", f"exec {command}"], directory / "worker.log", environ)
+            async with started(worker):
+                install = directory / "data" / "install"
+                await eventually(lambda: install.exists() and install.read_text().strip() != "")
+                labels = [
+                    f"label=io.clustercode.{name}={install.read_text().strip()}" for name in ("install", "builder")
+                ]
+
+                def made() -> str:
+                    return "".join(podman.run("ps", "-aq", "--filter", label) for label in labels)
+
+                await eventually(lambda: made() != "")
+                assert await checks.stop(signal.SIGTERM) == 1
+                assert made() == ""
+                images = podman.run("images", "-aq", "--filter", labels[1])
+    finally:
+        remove_all(directory / "data")
+    assert images == ""
 
 
 async def yes_man(url: str) -> None:
