@@ -27,7 +27,7 @@ class TerminalLimits(BaseModel):
     detached_s: Annotated[float, Field(gt=0)] = 24 * 3600.0
     """How long a session without a viewer lives."""
     ended_s: Annotated[float, Field(gt=0)] = 600.0
-    """How long an ended session waits for its viewer to fetch the last output and the exit code."""
+    """How long an ended session waits for its viewer to fetch the last output and the exit code, a new one for any."""
     max_sessions: Annotated[int, Field(ge=1, le=10_000)] = 256
 
 

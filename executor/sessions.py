@@ -1,7 +1,8 @@
 """All open terminal sessions of this executor, by id: opened here, attached to here, ended here.
 
 A session belongs to the tenant that opened it. It lives until its program ends, it is closed, its DevBox stops, or
-nobody has looked at it for a day; an ended one is kept until its viewer has fetched the rest, at most ten minutes.
+nobody has looked at it for a day; an ended one is kept until its viewer has fetched the rest, at most ten minutes. As
+long one lives that nobody has come to look at: who asked for it hung up while it was opened.
 
 One with a persistent shell (`executor.persistent`) looks at that shell: closing the session ends the shell too; however
 else the session ends, the shell lives on and is found by its name.
@@ -226,7 +227,8 @@ class Sessions:
                 # It may have started nevertheless.
                 self._tasks.create_task(self._kill(session), name="kill a terminal that was given up")
             raise
-        session.expiry = asyncio.get_running_loop().call_later(self._limits.detached_s, session.end_wanted.set)
+        # Who asked may be gone, and then a repeat of the request is all that leads to it.
+        session.expiry = asyncio.get_running_loop().call_later(self._limits.ended_s, session.end_wanted.set)
         self._tasks.create_task(self._live(session), name=f"terminal {session_id}")
         log.info("session %s opened in DevBox %s", session_id, box.id)
 

@@ -329,6 +329,19 @@ async def test_fetched_before_the_end_ends_nothing(worker: Seam, box: pb.DevBox)
         await no_sessions(worker)
 
 
+async def test_a_terminal_that_nobody_came_to_see_ends(podman: Podman, directory: Path) -> None:
+    """Asked for by its request's id alone, by one who hung up at once: it waits for a repeat, and not for a day."""
+    async with seam(podman, directory, terminals={"ended_s": 1}) as worker:
+        box = await worker.create("box")
+        for number in range(3):
+            async with worker.connected() as terminal:
+                terminal.open(box, request_id=f"r-{number}", argv=["sleep", "4712"])
+        for happened in ("opened in DevBox", "ended with exit code"):
+            await eventually(lambda happened=happened: worker.process.text().count(happened) == 3)
+
+        assert "sleep 4712" not in podman.run("top", f"clustercode-{box.id}", "args")
+
+
 async def test_who_hangs_up_while_it_is_opened_leaves_nothing(worker: Seam, podman: Podman) -> None:
     """A display and a terminal, wherever in its opening: no viewer is counted, and no process is left in the DevBox."""
     desktop = await worker.create("desktop", image=DISPLAY_IMAGE)
