@@ -122,11 +122,11 @@ class Viewer:
         return InputAck(self.input_acked)
 
     def _exit(self) -> Exited | None:
-        terminal, end = self.terminal, self.terminal.scrollback.end
-        if terminal.exit_code is None or not (terminal.is_closed or self.sent == end):
+        terminal = self.terminal
+        if terminal.exit_code is None or not (terminal.is_closed or self.sent == terminal.scrollback.end):
             return None
         self._is_over = self.told_end = True
-        return Exited(terminal.exit_code, end)
+        return Exited(terminal.exit_code, self.sent)
 
     def _output(self) -> Output | None:
         scrollback = self.terminal.scrollback
