@@ -13,7 +13,7 @@ from protos.message_stream import MessageStream
 _Stream = MessageStream[pb.AttachDisplayRequest, pb.AttachDisplayResponse]
 
 
-class DisplaySessions(SessionKind[DisplayViewer]):
+class DisplaySessions(SessionKind[requests.OpenDisplay, DisplayViewer]):
     """However a connection ends, the viewer ends with it."""
 
     socket = "displays.sock"
@@ -25,18 +25,20 @@ class DisplaySessions(SessionKind[DisplayViewer]):
     def __init__(self, parts: Parts) -> None:
         self._displays = parts.displays
 
-    async def open(self, opening: pb.DisplayOpen) -> DisplayViewer:
-        """Connect a viewer, starting the display first where it does not run."""
-        return await self._displays.open(
-            checked(
-                requests.OpenDisplay,
-                tenant=opening.tenant_id,
-                devbox_id=opening.devbox_id,
-                window_bytes=opening.window_bytes or None,
-                **({"width": opening.width} if opening.width else {}),
-                **({"height": opening.height} if opening.height else {}),
-            )
+    def asked(self, opening: pb.DisplayOpen) -> requests.OpenDisplay:
+        """Return the display asked for."""
+        return checked(
+            requests.OpenDisplay,
+            tenant=opening.tenant_id,
+            devbox_id=opening.devbox_id,
+            window_bytes=opening.window_bytes or None,
+            **({"width": opening.width} if opening.width else {}),
+            **({"height": opening.height} if opening.height else {}),
         )
+
+    async def open(self, asked: requests.OpenDisplay) -> DisplayViewer:
+        """Connect a viewer, starting the display first where it does not run."""
+        return await self._displays.open(asked)
 
     def session_id(self, viewer: DisplayViewer) -> str:
         """Return its own: nobody else looks at it."""
@@ -64,10 +66,18 @@ class DisplaySessions(SessionKind[DisplayViewer]):
 
     async def _read(self, viewer: DisplayViewer, stream: _Stream) -> None:
         while (message := await stream.read()) is not None:
-            match message.WhichOneof("message"):
-                case "data":
-                    await viewer.write(message.data)
-                case "ack":
-                    viewer.ack(message.ack.offset)
-                case _:
-                    raise InvalidArgument("A display's connection takes data and ack after `open`.")
+            data = _heard(viewer, message)
+            del message  # before anything is waited for: what is parsed may be forty times as large
+            if data:
+                await viewer.write(data)
+
+
+def _heard(viewer: DisplayViewer, message: pb.AttachDisplayRequest) -> bytes:
+    """Do what a viewer asks; return what it sends to the display's server."""
+    match message.WhichOneof("message"):
+        case "data":
+            return message.data
+        case "ack":
+            viewer.ack(message.ack.offset)
+            return b""
+    raise InvalidArgument("A display's connection takes data and ack after `open`.")

@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 from executor.audit import Audit
 from executor.data_dir import DataDir
 from executor.redaction import SECRETS
+from executor.requests import Request
 from executor.rpc import DRAINING
 from protos import executor_pb2 as pb
 from protos import limits
 from protos.errors import DeadlineExceeded, Internal, InvalidArgument, Refusal, ResourceExhausted
-from protos.message_stream import MessageStream
+from protos.message_stream import Budget, MessageStream
 from protos.request_id import REQUEST_ID
 
 log = logging.getLogger(__name__)
@@ -28,17 +29,21 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 1000
 """Of all kinds together; the limits on terminals and viewers are lower as a rule."""
 
+_UNREAD_BYTES = 64 * 1024 * 1024
+"""What all connections hold of what is not read yet, half messages above all, beyond what each may hold anyway."""
+
 _OPEN_TIMEOUT_S = 10.0
 _LINGER_S = 10.0
 """How long a viewer that was told the last there is may take to end the connection; then it is cut."""
 _STOP_S = 1.0
 """How long viewers have to read, at the executor's end, that it ends."""
 
+_Request = TypeVar("_Request", bound=Request)
 _Viewer = TypeVar("_Viewer")
 _Result = TypeVar("_Result")
 
 
-class SessionKind(ABC, Generic[_Viewer]):
+class SessionKind(ABC, Generic[_Request, _Viewer]):
     """One kind of session: its socket, its messages, and what a connection of it does."""
 
     socket: ClassVar[str]
@@ -50,7 +55,11 @@ class SessionKind(ABC, Generic[_Viewer]):
     response: ClassVar[type[Any]]
 
     @abstractmethod
-    async def open(self, opening: Any) -> _Viewer:  # noqa: ANN401 - the `open` of its messages
+    def asked(self, opening: Any) -> _Request:  # noqa: ANN401 - the `open` of its messages
+        """Return what a connection asks for, validated."""
+
+    @abstractmethod
+    async def open(self, asked: _Request) -> _Viewer:
         """Return the viewer that is asked for; cancelled when the connection ends meanwhile."""
 
     @abstractmethod
@@ -73,12 +82,13 @@ class SessionSockets:
         self.draining = False
         self._audit = audit
         self._tasks = tasks
+        self._unread = Budget(_UNREAD_BYTES)
         self._connections: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
 
     @classmethod
     async def listening(
-        cls, data_dir: DataDir, audit: Audit, tasks: asyncio.TaskGroup, kinds: Sequence[SessionKind[Any]]
+        cls, data_dir: DataDir, audit: Audit, tasks: asyncio.TaskGroup, kinds: Sequence[SessionKind[Any, Any]]
     ) -> Self:
         """Take connections, each in a task of the group; raises `FailedPrecondition` where others could connect."""
         sockets = cls(audit, tasks)
@@ -101,25 +111,24 @@ class SessionSockets:
         for task in self._connections:
             task.cancel()
 
-    def _accept(self, kind: SessionKind[Any]) -> MessageStream[Any, Any]:
-        stream: MessageStream[Any, Any] = MessageStream(kind.request)
+    def _accept(self, kind: SessionKind[Any, Any]) -> MessageStream[Any, Any]:
+        stream: MessageStream[Any, Any] = MessageStream(kind.request, self._unread)
         stream.pauses = False  # until it is open: who hangs up meanwhile is to be seen
         stream.on_connected = partial(self._connected, kind, stream)
         return stream
 
-    def _connected(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
+    def _connected(self, kind: SessionKind[Any, Any], stream: MessageStream[Any, Any]) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
             # Told and closed at once: one that lingers would count.
             refusal = ResourceExhausted(f"At most {MAX_CONNECTIONS} viewers are connected to this worker: close some.")
-            _tell(kind, stream, refusal)
+            self._note(kind.rpc, _tell(kind, stream, refusal))
             stream.close()
-            self._note(kind.rpc, None, refusal.code.value)
             return
         task = self._tasks.create_task(self._serve(kind, stream), name=kind.rpc)
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    async def _serve(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
+    async def _serve(self, kind: SessionKind[Any, Any], stream: MessageStream[Any, Any]) -> None:
         try:
             await self._converse(kind, stream)
             with suppress(TimeoutError):
@@ -130,48 +139,44 @@ class SessionSockets:
         finally:
             stream.abort()
 
-    async def _converse(self, kind: SessionKind[Any], stream: MessageStream[Any, Any]) -> None:
-        opening: Any = None
-        session = ""
+    async def _converse(self, kind: SessionKind[Any, Any], stream: MessageStream[Any, Any]) -> None:
+        about: dict[str, str] = {}
         rpc, verdict = kind.rpc, "CANCELLED"
         try:
             opening = await _opening(stream)
             if opening is None:
                 return
+            about["tenant"], about["subject"] = opening.tenant_id, opening.devbox_id
+            about["session"] = getattr(opening, "session_id", "")
             sent = opening.request_id
             REQUEST_ID.set(sent if re.fullmatch(limits.REQUEST_ID_PATTERN, sent) else "")
             log.debug("< %s", kind.rpc)
             if self.draining:
                 raise DRAINING  # noqa: TRY301 - told below like every other refusal
-            viewer = await _while_connected(stream, kind.open(opening))
+            asked, size = kind.asked(opening), opening.ByteSize()
+            del opening  # before anything is waited for: what is parsed may be forty times as large
+            with self._unread.holding(size):
+                viewer = await _while_connected(stream, kind.open(asked))
+            del asked
             stream.pauses = True
             if viewer is not None:
                 try:
                     # Before anybody can type into it.
-                    session = kind.session_id(viewer)
-                    self._note(rpc, opening, "OK", session)
+                    about["session"] = kind.session_id(viewer)
+                    self._note(rpc, "OK", **about)
                     rpc = kind.end
                     await kind.carry(viewer, stream)
                 finally:
                     kind.leave(viewer)
                 verdict = "OK"
         except Exception as error:  # noqa: BLE001 - a defect in one connection ends that connection and nothing else
-            refusal = _refusal_of(error, kind)
-            verdict = refusal.code.value
-            _tell(kind, stream, refusal)
+            verdict = _tell(kind, stream, _refusal_of(error, kind))
         finally:
-            self._note(rpc, opening, verdict, session)
+            self._note(rpc, verdict, **about)
 
-    def _note(self, rpc: str, opening: Any, verdict: str, session: str = "") -> None:  # noqa: ANN401 - the `open` of any kind
+    def _note(self, rpc: str, verdict: str, *, tenant: str = "", subject: str = "", session: str = "") -> None:
         """Write a line: a connection has one for its opening, and one for its end where it was opened."""
-        self._audit.note(
-            who="gateway",
-            tenant=getattr(opening, "tenant_id", ""),
-            rpc=rpc,
-            subject=getattr(opening, "devbox_id", ""),
-            verdict=verdict,
-            session=session or getattr(opening, "session_id", ""),
-        )
+        self._audit.note(who="gateway", tenant=tenant, rpc=rpc, subject=subject, verdict=verdict, session=session)
 
 
 async def _opening(stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - the `open` of any kind
@@ -185,13 +190,14 @@ async def _opening(stream: MessageStream[Any, Any]) -> Any:  # noqa: ANN401 - th
         return None
     if first.WhichOneof("message") != "open":
         raise InvalidArgument("The first message of a session's connection is `open`.")
-    # A copy: what is parsed keeps also what a later part of the message has replaced, many times its size.
-    return type(first.open).FromString(first.open.SerializeToString())
+    return first.open
 
 
-def _tell(kind: SessionKind[Any], stream: MessageStream[Any, Any], refusal: Refusal) -> None:
+def _tell(kind: SessionKind[Any, Any], stream: MessageStream[Any, Any], refusal: Refusal) -> str:
+    """Tell why a connection ends; return the code. Keeps nothing of it: in its frames is what was sent."""
     told = pb.SessionRefused(code=refusal.code.value, message=SECRETS.text(refusal.message))
     stream.write(kind.response(refused=told))
+    return told.code
 
 
 async def _while_connected(stream: MessageStream[Any, Any], work: Coroutine[Any, Any, _Result]) -> _Result | None:
@@ -216,7 +222,7 @@ async def _over(stream: MessageStream[Any, Any]) -> None:
         await stream.ended()
 
 
-def _refusal_of(error: Exception, kind: SessionKind[Any]) -> Refusal:
+def _refusal_of(error: Exception, kind: SessionKind[Any, Any]) -> Refusal:
     while isinstance(error, ExceptionGroup) and error.split(Refusal)[1] is None:
         error = error.exceptions[0]
     if isinstance(error, Refusal):

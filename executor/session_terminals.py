@@ -17,7 +17,7 @@ _FAREWELL_S = 60.0
 _Stream = MessageStream[pb.AttachTerminalRequest, pb.AttachTerminalResponse]
 
 
-class TerminalSessions(SessionKind[Viewer]):
+class TerminalSessions(SessionKind[requests.OpenTerminal, Viewer]):
     """However a connection ends but for an in-band close, its session lives on."""
 
     socket = "terminals.sock"
@@ -29,26 +29,28 @@ class TerminalSessions(SessionKind[Viewer]):
     def __init__(self, parts: Parts) -> None:
         self._sessions = parts.sessions
 
-    async def open(self, opening: pb.TerminalOpen) -> Viewer:
-        """Attach to a session, or open one."""
-        return await self._sessions.open(
-            checked(
-                requests.OpenTerminal,
-                tenant=opening.tenant_id,
-                request_id=opening.request_id,
-                session_id=opening.session_id,
-                devbox_id=opening.devbox_id,
-                cols=opening.cols,
-                rows=opening.rows,
-                argv=tuple(opening.argv),
-                user=opening.user,
-                workdir=opening.workdir,
-                env=dict(opening.env),
-                persistent=opening.persistent,
-                from_offset=opening.from_offset if opening.HasField("from_offset") else None,
-                window_bytes=opening.window_bytes or None,
-            )
+    def asked(self, opening: pb.TerminalOpen) -> requests.OpenTerminal:
+        """Return the session asked for."""
+        return checked(
+            requests.OpenTerminal,
+            tenant=opening.tenant_id,
+            request_id=opening.request_id,
+            session_id=opening.session_id,
+            devbox_id=opening.devbox_id,
+            cols=opening.cols,
+            rows=opening.rows,
+            argv=tuple(opening.argv),
+            user=opening.user,
+            workdir=opening.workdir,
+            env=dict(opening.env),
+            persistent=opening.persistent,
+            from_offset=opening.from_offset if opening.HasField("from_offset") else None,
+            window_bytes=opening.window_bytes or None,
         )
+
+    async def open(self, asked: requests.OpenTerminal) -> Viewer:
+        """Attach to a session, or open one."""
+        return await self._sessions.open(asked)
 
     def session_id(self, viewer: Viewer) -> str:
         """Return its terminal's."""
@@ -119,8 +121,8 @@ def _tell(viewer: Viewer, stream: _Stream, farewell: asyncio.Timeout) -> None:
                 response = pb.AttachTerminalResponse(output={"offset": offset, "data": data})
             case InputAck(offset):
                 response = pb.AttachTerminalResponse(input_ack=pb.TerminalInputAck(offset=offset))
-            case Refused(refusal, offset):
-                told = pb.TerminalRefusal(code=refusal.code.value, message=refusal.message, input_offset=offset)
+            case Refused(code, message, offset):
+                told = pb.TerminalRefusal(code=code.value, message=message, input_offset=offset)
                 response = pb.AttachTerminalResponse(refusal=told)
             case Exited(exit_code, offset):
                 response = pb.AttachTerminalResponse(exited=pb.TerminalExited(exit_code=exit_code, offset=offset))

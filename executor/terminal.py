@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from executor.config import TerminalLimits
 from executor.exec_stream import READ_BYTES, ExecStream
 from executor.scrollback import Scrollback
-from protos.errors import FailedPrecondition, InvalidArgument, Refusal, ResourceExhausted
+from protos.errors import ErrorCode, FailedPrecondition, InvalidArgument, Refusal, ResourceExhausted
 from protos.limits import MAX_CHUNK_BYTES, MAX_PENDING_INPUT_BYTES
 
 _INPUT_ACK_DELAY_S = 0.05
@@ -60,7 +60,8 @@ class Detached:
 class Refused:
     """Something the viewer asked for was not done; the session goes on."""
 
-    refusal: Refusal
+    code: ErrorCode
+    message: str
     input_offset: int
 
 
@@ -97,7 +98,8 @@ class Viewer:
 
     def refuse(self, refusal: Refusal) -> None:
         """Have the viewer told that something was not done."""
-        self._refusals.append(Refused(refusal, self.terminal.input_offset))
+        # Not the exception: with it would wait, in its frames, the whole message that was refused.
+        self._refusals.append(Refused(refusal.code, refusal.message, self.terminal.input_offset))
         self.on_news()
 
     def news(self) -> News | None:

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -26,10 +27,14 @@ _UNREAD_BYTES = 256 * 1024
 _OVERHEAD_BYTES = 128
 """What a waiting message costs besides its bytes, so that empty ones are bounded too."""
 
+_FREE_BYTES = 64 * 1024
+"""What each stream holds without asking its budget: an ordinary message is taken even when that is used up."""
+
 _TURN_MESSAGES = 64
 """Handed over at a time; then others have their turn: a read may hold tens of thousands that are next to nothing."""
 
 _NO_MESSAGE = "This is no message of the contract's."
+_NO_ROOM = "Too many long messages wait for their rest on this worker: send short ones, or later."
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
 _read_buffer = memoryview(bytearray(_READ_BYTES))
@@ -40,15 +45,38 @@ _In = TypeVar("_In", bound=Message)
 _Out = TypeVar("_Out", bound=Message)
 
 
+class Budget:
+    """How much the streams that share it may hold together of what was not read yet, half messages above all, in bytes.
+
+    Bounds what peers can make them hold: each alone may hold a half message of `MAX_MESSAGE_BYTES`.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count what was read and is kept for a while; raises `ResourceExhausted` where that is too much."""
+        size = max(0, size - _FREE_BYTES)
+        if size > self.left:
+            raise ResourceExhausted(_NO_ROOM)
+        self.left -= size
+        try:
+            yield
+        finally:
+            self.left += size
+
+
 class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
     """One connection: messages of one kind come in, messages of another go out.
 
     They are read by one task (`read`) or handed over as they come (`deliver`); anyone writes. ``on_connected`` is
     called once it can be written to, ``on_writable`` when there is room again after `is_writable` was false. While too
     much waits to be read the socket rests, and an end is not seen; with ``pauses`` false that breaks the stream.
+    What exceeds the ``budget``, if there is one, breaks it too.
     """
 
-    def __init__(self, kind: type[_In]) -> None:
+    def __init__(self, kind: type[_In], budget: Budget | None = None) -> None:
         self.pauses = True
         self.on_connected: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
@@ -58,6 +86,8 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         # As bytes: a message can be forty times as large once it is parsed.
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
+        self._budget = budget
+        self._budgeted = 0  # taken from it
         self._broken: Refusal | None = None
         self._deaf = False  # what still comes is thrown away
         self._over = asyncio.Event()  # nothing more comes
@@ -85,7 +115,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._read_on()
         message = self._parsed(data)
         if message is None:
-            self._unread.clear()
+            self._drop()
             raise InvalidArgument(_NO_MESSAGE)
         return message
 
@@ -100,6 +130,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
 
     def _read_on(self) -> None:
         """Go on where too much waited before."""
+        self._account()
         if not self._paused or self._unread_bytes > _UNREAD_BYTES // 2:
             return
         self._parse_partial()
@@ -142,15 +173,19 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         told. So it is the peer who closes. No `send` may be waiting.
         """
         self._deaf = True
-        self._partial.clear()
-        self._unread.clear()
-        self._unread_bytes = 0
+        self._drop()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
             self._transport.write_eof()
         while not self._lost:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
+
+    def fail(self, refusal: Refusal) -> None:
+        """Take nothing more from this connection: `read` and `ended` raise this. What is written still goes out."""
+        self._broken, self._deaf = refusal, True
+        self._over.set()
+        self._wake(self._reader)
 
     def close(self) -> None:
         """End the connection; a peer that does not read does not hold it. Safe to repeat."""
@@ -161,10 +196,10 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
 
     def abort(self) -> None:
         """End the connection at once, also one that is not there yet. Safe to repeat."""
-        if self._transport is not None:
-            self._transport.abort()
-        else:
+        if self._transport is None:
             self._lost = True
+        elif not self._lost:  # asyncio's own transport fails at it after some ends
+            self._transport.abort()
 
     # --- asyncio.BufferedProtocol ---------------------------------------------------------------------------
 
@@ -188,6 +223,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         else:
             data = _read_buffer[:nbytes]
             self._partial += data[self._parse(data) :]
+            self._account()
         if (self._turn_over or self._unread_bytes > _UNREAD_BYTES) and not self._paused and self._transport is not None:
             self._pause(self._transport)
         self._wake(self._reader)
@@ -197,6 +233,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002, D102
         self._lost = True
+        self._account()
         self._over.set()
         self._wake(self._reader)
         self._wake(self._drained)
@@ -213,8 +250,9 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
     # --- ours -----------------------------------------------------------------------------------------------
 
     def _pause(self, transport: asyncio.Transport) -> None:
-        if not self.pauses and not self._turn_over:
-            self._break(ResourceExhausted("Too much was sent before the session was open: wait for `opened`."))
+        is_taken = len(self._unread) == 1 and self._reader is not None and not self._reader.done()
+        if not (self.pauses or self._turn_over or is_taken):
+            self.fail(ResourceExhausted("Too much was sent before the session was open: wait for `opened`."))
             return
         self._paused = True
         transport.pause_reading()
@@ -225,6 +263,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         with memoryview(self._partial) as data:
             done = self._parse(data)
         del self._partial[:done]
+        self._account()
 
     def _parse(self, data: memoryview) -> int:
         """Take whole messages until too much waits or the turn is over; return how many bytes they were."""
@@ -233,7 +272,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         while have - at >= _LENGTH.size and self._unread_bytes <= _UNREAD_BYTES:
             (size,) = _LENGTH.unpack_from(data, at)
             if size > MAX_MESSAGE_BYTES:
-                self._break(ResourceExhausted(f"A message has at most {MAX_MESSAGE_BYTES} bytes; send it in pieces."))
+                self.fail(ResourceExhausted(f"A message has at most {MAX_MESSAGE_BYTES} bytes; send it in pieces."))
                 return have
             end = at + _LENGTH.size + size
             if end > have:
@@ -257,7 +296,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             # Bytes says its type; any buffer does, and is not copied before it is read.
             return self._kind.FromString(cast("bytes", data))
         except DecodeError:
-            self._break(InvalidArgument(_NO_MESSAGE))
+            self.fail(InvalidArgument(_NO_MESSAGE))
             return None
 
     def _hand_over(self, message: _In | None) -> bool:
@@ -272,14 +311,28 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
             self._receive(message)
         except Exception:  # a defect at one message ends this connection and nothing else
             log.exception("A message of %d bytes", message.ByteSize())
-            self._break(Internal("This message could not be handled; the log on the machine says why."))
+            self.fail(Internal("This message could not be handled; the log on the machine says why."))
             return False
         return True
 
-    def _break(self, refusal: Refusal) -> None:
-        """Take nothing more from this connection; what is written still goes out."""
-        self._broken, self._deaf = refusal, True
-        self._over.set()
+    def _account(self) -> None:
+        """Take what is held now from the budget, and give back what no longer is."""
+        if self._budget is None:
+            return
+        # Of a lost connection nothing counts: it is read now, or let go of with the stream.
+        held = 0 if self._lost else max(0, len(self._partial) + self._unread_bytes - _FREE_BYTES)
+        self._budget.left += self._budgeted - held
+        self._budgeted = held
+        if self._budget.left < 0:
+            self.fail(ResourceExhausted(_NO_ROOM))
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of what was not read."""
+        self._partial.clear()
+        self._unread.clear()
+        self._unread_bytes = 0
+        self._account()
 
     @staticmethod
     def _wake(waiting: "asyncio.Future[None] | None") -> None:

@@ -289,6 +289,106 @@ async def test_a_viewer_that_never_reads_holds_little(worker: Seam, box: pb.DevB
         await closed(heir)
 
 
+@pytest.mark.usefixtures("bystander")
+async def test_half_messages_are_bounded_together(worker: Seam, box: pb.DevBox) -> None:
+    """Who sends one too many is told so; what others send that is not long is taken, and all is once they are gone."""
+    half = struct.pack("!I", MAX_MESSAGE_BYTES) + b"x" * (MAX_MESSAGE_BYTES - 1)
+    lines, held, before = len(worker.audited()), descriptors(worker), worker.process.rss
+    async with AsyncExitStack() as stack:
+        for _ in range(150):  # each takes the session over, and the one before is still connected
+            viewer = await stack.enter_async_context(worker.connected())
+            viewer.open(box, session_id="held")
+            await viewer.until("opened")
+            viewer.send(half)
+        await eventually(lambda: "RESOURCE_EXHAUSTED" in [line["verdict"] for line in worker.audited()[lines:]])
+        async with worker.connected() as terminal:
+            terminal.open(box)
+            await terminal.until("opened")
+            terminal.type(b"echo ta''ken\n")
+            await terminal.output_until(b"taken")
+            await closed(terminal)
+        assert worker.process.rss - before < 120 * MIB
+    await eventually(lambda: descriptors(worker) <= held)
+    async with worker.connected() as heir:
+        heir.open(box, session_id="held")
+        await heir.until("opened")
+        heir.send(pb.AttachTerminalRequest(input=pb.TerminalInput(data=b"x" * MIB, offset=2**40)))
+        assert "Input begins at" in (await heir.until("refusal")).message
+        await closed(heir)
+
+
+@pytest.mark.usefixtures("bystander")
+async def test_what_was_sent_to_open_a_session_is_not_kept(worker: Seam, box: pb.DevBox) -> None:
+    """A megabyte each, of a session that is there already."""
+    before = worker.process.rss
+    async with AsyncExitStack() as stack:
+        for count in range(150):
+            viewer = await stack.enter_async_context(worker.connected())
+            names = range(16) if count else ()  # too much for a program to begin with
+            viewer.open(box, session_id="kept", env={f"V{name}": "x" * 60_000 for name in names})
+            await viewer.until("opened")
+        assert worker.process.rss - before < 60 * MIB
+        await closed(viewer)
+
+
+@pytest.mark.usefixtures("bystander")
+async def test_what_grows_when_it_is_parsed_is_not_kept(worker: Seam, box: pb.DevBox) -> None:
+    """Half a million empty arguments each, all at once: thirty megabytes of memory that a megabyte makes."""
+    bomb = pb.TerminalOpen(argv=[""] * 500_000).SerializeToString()
+    opening = b"\x0a" + _varint(len(bomb)) + bomb
+    before = worker.process.rss
+    async with AsyncExitStack() as stack:
+        viewers = [await stack.enter_async_context(worker.connected()) for _ in range(50)]
+        for viewer in viewers:
+            viewer.send(struct.pack("!I", len(opening)) + opening)
+        for viewer in viewers:
+            assert (await viewer.refusal())[0] == "INVALID_ARGUMENT"
+        assert worker.process.rss - before < 200 * MIB
+    async with worker.connected() as viewer:  # and where it is refused to one who never reads
+        viewer.open(box, argv=["sh", "-c", "echo go; read x; exec yes 0123456789012345678901234567890123456789"])
+        session_id = (await viewer.until("opened")).session_id
+        await viewer.output_until(b"go")
+        assert viewer.stream._transport is not None
+        viewer.stream._transport.pause_reading()
+        viewer.type(b"\n")
+        offsets = range(0, 4 * MIB, 4096)
+        viewer.send(*(pb.AttachTerminalRequest(ack=pb.TerminalAck(offset=offset)) for offset in offsets))
+        viewer.send(*[struct.pack("!I", len(opening)) + opening] * 16)
+        while viewer.stream._transport.get_write_buffer_size():
+            assert await worker.boxes()
+        assert worker.process.rss - before < 200 * MIB
+    async with worker.connected() as heir:
+        heir.open(box, session_id=session_id)
+        await heir.until("opened")
+        await closed(heir)
+
+
+def _varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 0x7F:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*data, number])
+
+
+async def test_who_takes_over_what_another_closed_is_told_the_end(worker: Seam, box: pb.DevBox) -> None:
+    """At the offset up to which it was told output: what is not told any more is not to be waited for."""
+    async with worker.connected() as first, worker.connected() as second:
+        first.open(box, session_id="closed")
+        await first.until("opened")
+        first.type(b"echo on''e\n")
+        await first.output_until(b"one")
+        first.send(pb.AttachTerminalRequest(close=pb.TerminalClose()), pb.AttachTerminalRequest())
+        await first.until("refusal")  # the close before it has arrived
+        second.open(box, session_id="closed")
+        opened = await second.until("opened")
+        assert opened.resumed
+        assert opened.offset < opened.end_offset
+        assert (await second.until("exited")).offset == opened.offset
+        second.send(pb.AttachTerminalRequest(fetched=pb.TerminalFetched()))
+    await no_sessions(worker)
+
+
 async def test_two_viewers_of_one_session(worker: Seam, box: pb.DevBox) -> None:
     """The second takes it over, and what the first still sends does nothing: no input, no size, no end."""
     async with worker.connected() as first, worker.connected() as second:

@@ -15,7 +15,7 @@ import uvloop
 from protos import executor_pb2 as pb
 from protos import message_stream
 from protos.errors import InvalidArgument, ResourceExhausted
-from protos.message_stream import MAX_MESSAGE_BYTES, MessageStream
+from protos.message_stream import MAX_MESSAGE_BYTES, Budget, MessageStream
 
 KIB = 1024
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -71,10 +71,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Stream, Peer]]:
+async def connected(budget: Budget | None = None) -> AsyncIterator[tuple[Stream, Peer]]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    stream: Stream = MessageStream(pb.AttachTerminalRequest)
+    stream: Stream = MessageStream(pb.AttachTerminalRequest, budget)
     await asyncio.get_running_loop().create_unix_connection(lambda: stream, sock=ours)
     try:
         yield stream, Peer(theirs)
@@ -174,6 +174,30 @@ def test_what_waits_is_bounded(run: Run, size: int) -> None:
     run(case())
 
 
+def test_without_pauses_only_what_is_waited_for_may_be_long(run: Run) -> None:
+    """The first message, however long it is, and nothing behind it; an end is seen."""
+    longest = typed(b"x" * 1000 * KIB)
+
+    async def case() -> None:
+        for behind in (b"", framed(longest)[: 300 * KIB], framed(typed(b"x" * 300 * KIB))):
+            async with connected() as (stream, peer):
+                stream.pauses = False
+                async with asyncio.TaskGroup() as group:
+                    reading = group.create_task(stream.read())
+                    await turn()
+                    assert await fill(peer, framed(longest)) == len(framed(longest))
+                assert reading.result() == longest
+                await fill(peer, behind)
+                if len(behind) > 300 * KIB:
+                    with pytest.raises(ResourceExhausted, match="wait for `opened`"):
+                        await stream.ended()
+                else:
+                    peer.hang_up()
+                    await stream.ended()
+
+    run(case())
+
+
 def test_others_have_their_turn_while_many_are_handed_over(run: Run) -> None:
     """A read of tens of thousands of messages of nothing does not stop the loop; they come in order, and all."""
     sent = [typed(b"%d" % number) if number % 1000 == 0 else pb.AttachTerminalRequest() for number in range(40_000)]
@@ -194,6 +218,76 @@ def test_others_have_their_turn_while_many_are_handed_over(run: Run) -> None:
             await peer.send(framed(typed(b"more")))
             while len(found) == len(sent):
                 await asyncio.sleep(0)
+
+    run(case())
+
+
+def test_streams_with_one_budget_hold_no_more_than_that(run: Run) -> None:
+    """Who would hold more is broken, and then holds nothing; ordinary messages are taken all the same."""
+    budget = Budget(512 * KIB)
+    long, short = framed(typed(b"x" * 400 * KIB)), framed(typed(b"x" * 50 * KIB))
+
+    async def case() -> None:
+        async with connected(budget) as (first, one), connected(budget) as (second, two):
+            assert await fill(one, long[:-1]) == len(long) - 1
+            assert await fill(two, long[:-1]) == len(long) - 1
+            with pytest.raises(ResourceExhausted, match="send short ones, or later"):
+                await second.read()
+            with pytest.raises(ResourceExhausted):
+                await second.ended()
+            assert not second._partial
+            async with connected(budget) as (third, three):
+                assert await fill(three, short[:-1]) == len(short) - 1
+                await three.send(short[-1:])
+                assert await third.read() == typed(b"x" * 50 * KIB)
+            await one.send(long[-1:])
+            assert await first.read() == typed(b"x" * 400 * KIB)
+            assert budget.left == 512 * KIB
+
+    run(case())
+
+
+@pytest.mark.parametrize("by", ["read", "deliver", "hang up", "finish"])
+def test_what_is_no_longer_held_goes_back_to_the_budget(run: Run, by: str) -> None:
+    """Whatever becomes of it: it is read, handed over in turns, or let go of."""
+    budget = Budget(1024 * KIB)
+    count = 300 if by == "read" else 40_000
+    message = typed(b"x" * KIB) if by == "read" else pb.AttachTerminalRequest()
+
+    async def case() -> None:
+        async with connected(budget) as (stream, peer):
+            data = framed(message) * count + framed(typed(b"x" * 300 * KIB))[:-1]
+            taken = await fill(peer, data)
+            assert budget.left < 1024 * KIB
+            match by:
+                case "hang up":
+                    peer.hang_up()
+                    stream.abort()
+                    await stream.ended()
+                case "finish":
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(stream.finish())
+                        await peer.send(data[taken:])
+                        peer.hang_up()
+                case _:
+                    found: list[pb.AttachTerminalRequest] = []
+                    if by == "deliver":
+                        stream.deliver(found.append)
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(peer.send(data[taken:]))
+                        while len(found) < count:
+                            if by == "read":
+                                found.append((await stream.read()) or message)
+                            await asyncio.sleep(0)
+                    while len(stream._partial) < 300 * KIB:
+                        await asyncio.sleep(0)
+                    assert 700 * KIB < budget.left < 800 * KIB
+                    await peer.send(b"x")
+                    if by == "read":
+                        assert await stream.read() is not None
+                    while stream._partial:
+                        await asyncio.sleep(0)
+            assert budget.left == 1024 * KIB
 
     run(case())
 
