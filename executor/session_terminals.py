@@ -1,6 +1,7 @@
 """Terminals on their socket: unpack, call, pack; and the two directions of one viewer's connection."""
 
 import asyncio
+import logging
 from functools import partial
 
 from executor import requests
@@ -8,8 +9,10 @@ from executor.rpc import Parts, checked
 from executor.session_sockets import SessionKind
 from executor.terminal import Detached, Exited, InputAck, Output, Refused, Viewer
 from protos import executor_pb2 as pb
-from protos.errors import InvalidArgument, Refusal
+from protos.errors import Internal, InvalidArgument, Refusal
 from protos.message_stream import MessageStream
+
+log = logging.getLogger(__name__)
 
 _FAREWELL_S = 60.0
 """How long a viewer that was told the last there is may take to end the connection."""
@@ -76,7 +79,7 @@ class TerminalSessions(SessionKind[requests.OpenTerminal, Viewer]):
         except TimeoutError:
             pass  # It was told the last there is and does not end the connection: we do.
         finally:
-            viewer.on_news = lambda: None
+            viewer.on_news = _nothing
             stream.on_writable = None
 
     def leave(self, viewer: Viewer) -> None:
@@ -110,8 +113,22 @@ class TerminalSessions(SessionKind[requests.OpenTerminal, Viewer]):
             viewer.refuse(refusal)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _tell(viewer: Viewer, stream: _Stream, farewell: asyncio.Timeout) -> None:
-    """Tell a viewer all there is, as far as it takes it. On the way of every byte, so no task is woken for it."""
+    """Tell a viewer all there is. A defect there ends this viewer, not the session, whose PTY's bytes come this way."""
+    try:
+        _tell_all(viewer, stream, farewell)
+    except Exception:
+        viewer.on_news = stream.on_writable = _nothing
+        log.exception("session %s", viewer.terminal.session_id)
+        stream.fail(Internal("The executor failed at this viewer; its log on the machine says why. Open it again."))
+
+
+def _tell_all(viewer: Viewer, stream: _Stream, farewell: asyncio.Timeout) -> None:
+    """Tell what the viewer takes. On the way of every byte, so no task is woken for it."""
     if viewer.detached is not None:  # also where it does not read, and so is never told
         _part(farewell)
     while stream.is_writable and (news := viewer.news()) is not None:
