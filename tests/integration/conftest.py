@@ -50,7 +50,7 @@ class Process:
 
     async def start(self) -> None:
         with self.log.open("ab") as log:
-            self._begins = log.tell()
+            self._begins = os.fstat(log.fileno()).st_size  # 0 of a terminal, which has no place to tell
             self.running = await asyncio.create_subprocess_exec(
                 *self.command,
                 stdin=asyncio.subprocess.DEVNULL,
