@@ -53,20 +53,32 @@ class ExecStream(asyncio.BufferedProtocol):
         self._pacing: asyncio.TimerHandle | None = None
         self._full = False
         self._ended = False
+        self._unwritten = bytearray()  # behind what the transport has
+        self._eof = False  # to be sent behind it
 
     @property
     def unwritten_bytes(self) -> int:
         """Input accepted by `write` that the engine's socket has not taken yet."""
-        return self._transport.get_write_buffer_size() if self._transport and not self._ended else 0
+        if self._transport is None or self._ended:
+            return 0
+        return self._transport.get_write_buffer_size() + len(self._unwritten)
 
     def write(self, data: bytes) -> None:
         """Send input. Never blocks: whoever calls bounds `unwritten_bytes`."""
-        if self._transport is not None and not self._ended:
+        if self._transport is None or self._ended:
+            return
+        if self.unwritten_bytes:
+            self._unwritten += data  # in one piece: the transport would keep each, at fifty bytes for a single key
+        else:
             self._transport.write(data)
 
     def write_eof(self) -> None:
         """End the input; output goes on."""
-        if self._transport is not None and not self._ended:
+        if self._transport is None or self._ended:
+            return
+        if self._unwritten:
+            self._eof = True
+        else:
             self._transport.write_eof()
 
     def check_room(self) -> None:
@@ -128,7 +140,13 @@ class ExecStream(asyncio.BufferedProtocol):
         pass
 
     def resume_writing(self) -> None:  # noqa: D102
-        self._receiver.input_taken()
+        if self._unwritten and self._transport is not None:
+            data, self._unwritten = self._unwritten, bytearray()
+            self._transport.write(data)
+            if self._eof:
+                self._transport.write_eof()
+        if not self.unwritten_bytes:
+            self._receiver.input_taken()
 
     # --- ours -----------------------------------------------------------------------------------------------
 
