@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _STREAM_AGAIN_S = 1.0
 _MAX_STREAM_AGAIN_S = 30.0
 _REMEMBER_S = 1.0
+_LOOKS = 3
+"""At a DevBox for one event of the engine, where more is noted of it each time; then it is the reconcile's to find."""
 _SIGHTINGS = TypeAdapter(list[Sighting])
 _EVENTS = TypeAdapter(list[Event])
 
@@ -155,14 +157,17 @@ class Events:
         devbox_id = devbox_id_of(container)
         if devbox_id is None:
             return
-        turn = self._watchlist.turn
-        try:
-            box = await self._devboxes.find(devbox_id)
-        except NotFound:
-            box = None
-        except Refusal as refusal:
-            log.debug("an event's DevBox: %s", refusal.message)
-            return
+        for _ in range(_LOOKS):
+            turn = self._watchlist.turn
+            try:
+                box = await self._devboxes.find(devbox_id)
+            except NotFound:
+                box = None
+            except Refusal as refusal:
+                log.debug("an event's DevBox: %s", refusal.message)
+                return
+            if not self._watchlist.is_stale(devbox_id, turn):
+                break
         self._tell(self._watchlist.found(devbox_id, sighting(box) if box else None, turn))
         if out_of_memory:
             self._tell(self._watchlist.out_of_memory(devbox_id))

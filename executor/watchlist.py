@@ -46,9 +46,10 @@ class Event:
 
 
 class Watchlist:
-    """The memory. ``turn`` counts what the worker did: whoever looks takes it before, and hands it in with the finding.
+    """The memory. ``turn`` counts what is noted: whoever looks takes it before, and hands it in with the finding.
 
-    What was found before the worker did something to that DevBox says nothing about what is there after it.
+    What was found before the worker did something to that DevBox says nothing about what is there after it. Nor does
+    a finding count beside which another came in meanwhile: nobody knows which of the two looks was the later one.
     """
 
     def __init__(self) -> None:
@@ -129,10 +130,15 @@ class Watchlist:
             events += self.found(devbox_id, found.get(devbox_id), turn)
         return events
 
+    def is_stale(self, devbox_id: str, turn: int) -> bool:
+        """Tell whether a finding would count no more: who wants to know it looks again."""
+        return self._touched.get(devbox_id, 0) > turn
+
     def found(self, devbox_id: str, now: Sighting | None, turn: int) -> list[Event]:
         """Compare with what one DevBox is now; None: it is gone."""
-        if self._touched.get(devbox_id, 0) > turn:
+        if self.is_stale(devbox_id, turn):
             return []
+        self._touch(devbox_id)
         before = self._seen.get(devbox_id)
         if now is None:
             self._seen.pop(devbox_id, None)

@@ -37,6 +37,24 @@ def test_a_removal_is_told_once() -> None:
     assert watchlist.found("one", None, watchlist.turn) == []
 
 
+def test_a_look_that_is_overtaken_counts_no_more() -> None:
+    """Of two looks at once the first that is told counts: the other may be older, and would tell a death twice."""
+    watchlist = watching()
+    turn = watchlist.turn  # the reconcile begins, and sees all as it was
+    assert kinds(watchlist.found("one", DEAD, watchlist.turn)) == ["died"]
+    assert watchlist.is_stale("one", turn)
+    assert watchlist.found_all([BOX], turn) == []
+    assert watchlist.found_all([DEAD], watchlist.turn) == []
+    turn = watchlist.turn  # before there is another one
+    new = replace(BOX, devbox_id="new")
+    assert watchlist.found("new", new, watchlist.turn) == []
+    assert watchlist.found_all([DEAD], turn) == []
+    created = replace(new, devbox_id="newer", running=False, started_at="")
+    turn = watchlist.turn
+    assert watchlist.found("newer", replace(created, running=True, started_at="1"), watchlist.turn) == []
+    assert watchlist.found_all([DEAD, new, created], turn) == []
+
+
 def test_a_restart_outside_is_a_death() -> None:
     """It runs, but not as it was."""
     watchlist = watching()
