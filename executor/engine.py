@@ -29,13 +29,13 @@ API_VERSION = "v1.41"
 """What Podman 4.3 and Docker 20.10, the oldest engines supported, both speak."""
 
 CALL_TIMEOUT_S = 30.0
-_NO_CONNECTION = 900
-"""What aiodocker gives as status when it cannot connect."""
 PULL_TIMEOUT_S = 3600.0
 _DISK_USAGE_TIMEOUT_S = 300.0
 _MAX_ENGINE_LINE_BYTES = 4 * 1024 * 1024
 _NOT_CONNECTED = 900
 """What aiodocker makes of a connection that nobody takes."""
+_STILL_DYING = "did not die within timeout"
+"""What Podman says where it gave up waiting for what it killed, as on a busy machine; asked again it goes on."""
 
 EngineKind = Literal["podman", "docker"]
 
@@ -231,11 +231,17 @@ class Engine:
 
     async def remove(self, name: str) -> None:
         """Kill and remove a container, with volumes that its image asked for. Safe to repeat."""
-        try:
-            async with self._call("remove", 60.0) as docker:
-                await docker.containers.container(name).delete(force=True, v=True)
-        except NotFound:
-            pass
+        for is_last in (False, False, True):
+            try:
+                async with self._call("remove", 60.0) as docker:
+                    await docker.containers.container(name).delete(force=True, v=True)
+            except NotFound:
+                return
+            except Internal as refusal:
+                if is_last or _STILL_DYING not in refusal.message:
+                    raise
+            else:
+                return
 
     async def events(self, label: str) -> AsyncGenerator[Hint, None]:
         """Yield what the engine tells of containers with this label (``key=value``), from now on; may end at any time.
@@ -415,7 +421,7 @@ class Engine:
         except TimeoutError:
             raise Unavailable(f"The container engine did not answer within {timeout_s:.0f} s; it may hang.") from None
         except aiodocker.DockerError as error:
-            if error.status != _NO_CONNECTION:
+            if error.status != _NOT_CONNECTED:
                 raise _refusal(error) from None
             raise self._away(socket) from None
         except (aiohttp.ClientError, OSError):

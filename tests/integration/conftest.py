@@ -194,6 +194,42 @@ def podman() -> Iterator[Podman]:
     assert not left, f"the tests left something behind: {left}"
 
 
+@asynccontextmanager
+async def relayed(
+    podman: Podman, directory: Path, alter: Callable[[bytes], tuple[bytes, bytes]]
+) -> AsyncIterator[Path]:
+    """The engine behind a relay on the socket returned; ``alter`` says of what is sent what the engine gets, and what
+    is answered in its stead."""
+
+    async def carry(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter | None
+    ) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 20):
+                if back is not None:
+                    data, answer = alter(data)
+                    back.write(answer)
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        engine_reader, engine_writer = await asyncio.open_unix_connection(podman.socket)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(carry(reader, engine_writer, writer), name="to engine")
+                group.create_task(carry(engine_reader, writer, None), name="from engine")
+        finally:
+            engine_writer.close()
+            writer.close()
+
+    server = await asyncio.start_unix_server(serve, directory / "relayed.sock")
+    try:
+        yield directory / "relayed.sock"
+    finally:
+        server.close()
+
+
 def _census() -> dict[str, set[str]]:
     """Everything of ours on this machine, by kind."""
     return {

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from console.workers import WorkerLink
 from protos.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
-from tests.integration.conftest import IMAGE, Podman, create, eventually
+from tests.integration.conftest import IMAGE, Podman, create, eventually, relayed
+from tests.integration.seam import seam
 
 
 async def test_a_devbox_lives_from_create_to_remove(link: WorkerLink, podman: Podman) -> None:
@@ -38,6 +40,26 @@ async def test_a_devbox_lives_from_create_to_remove(link: WorkerLink, podman: Po
         assert (await link.request("DevBox.remove", {**of_box, "force": True}))["devbox"]["state"] == "removing"
     assert (await link.request("DevBox.list", {}))["devboxes"] == []
     assert box["id"] not in podman.run("volume", "ls", "-q")
+
+
+async def test_a_devbox_whose_processes_die_slowly_is_removed(podman: Podman, directory: Path) -> None:
+    """On a busy machine Podman gives up waiting for what it killed; it is asked again, and nobody has to know."""
+    said = b'{"message":"it could not be stopped: given PIDs did not die within timeout"}'
+    gives_up = [
+        b"HTTP/1.1 500 X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
+    ] * 2
+
+    def give_up(data: bytes) -> tuple[bytes, bytes]:
+        is_removal = data.startswith(b"DELETE ") and b"/containers/" in data.splitlines()[0]
+        return (b"", gives_up.pop()) if is_removal and gives_up else (data, b"")
+
+    async with relayed(podman, directory, give_up) as engine, seam(podman, directory, engine_socket=engine) as running:
+        box = await running.create("slow")
+        await running.remove(box)
+
+        assert not gives_up
+        assert await running.boxes() == []
+        assert box.id not in podman.run("ps", "-a")
 
 
 async def test_the_list_says_of_each_what_looking_at_it_says(link: WorkerLink, podman: Podman) -> None:

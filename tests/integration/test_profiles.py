@@ -1,11 +1,10 @@
 """Every cell of the table of profiles, seen from inside a DevBox; and what is refused where a promise does not hold."""
 
-import asyncio
 import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from executor.policy import Profile
 from protos import executor_pb2 as pb
-from tests.integration.conftest import DEVBOX_IMAGE, OTHER_TENANT, TENANT, Podman, eventually, serves
+from tests.integration.conftest import DEVBOX_IMAGE, OTHER_TENANT, TENANT, Podman, eventually, relayed, serves
 from tests.integration.seam import Seam, seam
 
 GIB = 1024**3
@@ -238,30 +237,12 @@ async def start(seam: Seam, devbox_id: str) -> None:
 async def forgetful(podman: Podman, directory: Path) -> AsyncIterator[Path]:
     """The engine behind a relay that makes it ignore limits of memory and processes, as some do."""
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, forgets: bool) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(1 << 20):
-                if forgets:  # names that the engine does not know, of the same length
-                    data = data.replace(b'"Memory', b'"Nemory').replace(b'"PidsLimit"', b'"QidsLimit"')
-                writer.write(data)
-                await writer.drain()
-            writer.write_eof()
+    def forget(data: bytes) -> tuple[bytes, bytes]:
+        # Names that the engine does not know, of the same length.
+        return data.replace(b'"Memory', b'"Nemory').replace(b'"PidsLimit"', b'"QidsLimit"'), b""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        engine_reader, engine_writer = await asyncio.open_unix_connection(podman.socket)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(relay(reader, engine_writer, forgets=True), name="to engine")
-                group.create_task(relay(engine_reader, writer, forgets=False), name="from engine")
-        finally:
-            engine_writer.close()
-            writer.close()
-
-    server = await asyncio.start_unix_server(serve, directory / "forgetful.sock")
-    try:
-        yield directory / "forgetful.sock"
-    finally:
-        server.close()
+    async with relayed(podman, directory, forget) as engine:
+        yield engine
 
 
 async def test_an_engine_that_drops_limits_gets_no_devbox(podman: Podman, directory: Path) -> None:
