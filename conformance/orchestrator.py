@@ -70,7 +70,7 @@ class Peer:
         self._base: dict[str, int] = {}
         self._channels: dict[int, str] = {}
         self._kinds: dict[str, str] = {}
-        self._answered: set[str] = set()
+        self._taken: set[str] = set()
         self._changed = asyncio.Condition()
         self.violations: list[str] = []
         """What came and is not as the protocol's models say, a sentence each."""
@@ -97,9 +97,13 @@ class Peer:
         await self.send(kind, payload, message_id)
         return await self.expect(type="response", id=message_id, timeout_s=timeout_s)
 
-    def under_way(self, *kinds: str) -> list[str]:
-        """Return the ids of commands of these kinds that were sent and are not answered."""
-        return [each for each, kind in self._kinds.items() if kind in kinds and each not in self._answered]
+    async def give_up(self, *kinds: str, timeout_s: float) -> list[Json]:
+        """Cancel what is under way of these kinds; return the answers that nobody took, those that came before too."""
+        left = [each for each, kind in self._kinds.items() if kind in kinds and each not in self._taken]
+        for each in left:
+            if not any(m["type"] == "response" and m.get("id") == each for m in self._inbox):
+                await self.send("cancel", {}, each)
+        return [await self.expect(timeout_s, type="response", id=each) for each in left]
 
     async def open(self, devbox_id: str, session_id: str, **more: object) -> Json:
         """Open a terminal and return the payload of its answer; its output is kept from then on."""
@@ -129,6 +133,8 @@ class Peer:
             if message is None:  # never: the wait is over
                 raise Violation("nothing came")
             self._inbox.remove(message)
+            if message["type"] == "response":
+                self._taken.add(message.get("id", ""))
             self._demand_order()
             return message
 
@@ -225,8 +231,6 @@ class Peer:
             payload = message["payload"]
             self._append(payload["sessionId"], self.offset(payload["sessionId"]), base64.b64decode(payload["data"]))
             return
-        if message["type"] == "response":
-            self._answered.add(message.get("id", ""))
         if message["type"] == "response" and message["ok"] and "sessionId" in message["payload"]:
             # A session is open: noted while the answer is read, for the next frame may be of it.
             opened = message["payload"]

@@ -115,9 +115,8 @@ class Scene:
     async def clear(self) -> None:
         """Remove what the check made. Raises `Violation` when that does not work."""
         peer = await self.connected()
-        for message_id in peer.under_way("DevBox.create", "image.build"):  # of a check that was stopped in the middle
-            await peer.send("cancel", {}, message_id)
-            answer = await peer.expect(LONG_S, type="response", id=message_id)
+        # Of a check that was stopped in the middle.
+        for answer in await peer.give_up("DevBox.create", "image.build", timeout_s=LONG_S):
             if answer["ok"] and "devbox" in answer["payload"]:
                 self._boxes.append(answer["payload"]["devbox"]["id"])
         boxes, self._boxes = self._boxes, []
