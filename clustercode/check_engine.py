@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -169,27 +169,28 @@ async def _leftovers(engine: Engine, info: EngineInfo, data_dir: Path) -> Check:
     """Look for DevBoxes, what stands beside them and their volumes that no worker of this data directory will find."""
     ours = install_of(data_dir)
     labelled = {str(found["Names"][0]).removeprefix("/"): found for found in await _containers(engine, _INSTALL)}
-    # A container inherits the labels of its image; the names are the executor's alone.
-    containers = [found for name, found in labelled.items() if devbox_id_of(name) or is_beside(name)]
+    # A container inherits the labels of its image, or of what that was made from; the names are the executor's alone.
+    containers = {name: found for name, found in labelled.items() if devbox_id_of(name) or is_beside(name)}
     filters = json.dumps({"label": [_INSTALL]})
     volumes = (await engine.ask("GET", "volumes", params={"filters": filters})).get("Volumes") or []
-    of_containers, of_volumes = (
-        Counter(found["Labels"][_INSTALL] for found in kind if found["Labels"][_INSTALL] != ours)
-        for kind in (containers, volumes)
-    )
-    if not of_containers and not of_volumes:
+    of_containers, of_volumes = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for name, found in containers.items():
+        of_containers[found["Labels"][_INSTALL]].append(name)
+    for found in volumes:
+        of_volumes[found["Labels"][_INSTALL]].append(found["Name"])
+    installs = sorted({*of_containers, *of_volumes} - {ours})
+    if not installs:
         boxes = sum(devbox_id_of(name) is not None for name in labelled)
         return Check("leftovers", "pass", f"none; {boxes} DevBoxes are this worker's")
     # Podman removes no container that another depends on, unless it is told to remove both.
     remove = "podman rm -fv --depend" if info.kind == "podman" else "docker rm -fv"
     fix = ["If no other worker runs here, remove them, with all files in the volumes:"]
-    for verb, listing, installs in (
-        (remove, f"{info.kind} ps -aq", of_containers),
-        (f"{info.kind} volume rm", f"{info.kind} volume ls -q", of_volumes),
-    ):
-        fix += [f"{verb} $({listing} --filter {shlex.quote(f'label={_INSTALL}={each}')})" for each in sorted(installs)]
-    found = f"{of_containers.total()} containers and {of_volumes.total()} volumes"
-    return Check("leftovers", "warn", f"{found} of another installation or data directory", "\n".join(fix))
+    for install in installs:
+        for verb, names in ((remove, of_containers[install]), (f"{info.kind} volume rm", of_volumes[install])):
+            fix += [" ".join([verb, *map(shlex.quote, sorted(names))])] if names else []
+    counts = [sum(len(found[install]) for install in installs) for found in (of_containers, of_volumes)]
+    detail = "{} containers and {} volumes of another installation or data directory".format(*counts)
+    return Check("leftovers", "warn", detail, "\n".join(fix))
 
 
 async def _containers(engine: Engine, label: str) -> list[dict[str, Any]]:

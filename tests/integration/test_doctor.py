@@ -16,7 +16,7 @@ from aiohttp import web
 
 from console.app import Console
 from tests.integration.commands import Ended, execute, run
-from tests.integration.conftest import PROGRAM, TENANT, Podman, Process, create, running_worker, started
+from tests.integration.conftest import IMAGE, PROGRAM, TENANT, Podman, Process, create, running_worker, started
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_it_starts_podmans_service_for_the_while_as_a_worker_would(podman:
     assert "its service starts" in found["engine"]["detail"]
     assert found["leftovers"]["status"] == "warn"
     assert "1 containers and 0 volumes" in found["leftovers"]["detail"]
-    assert "--filter label=io.clustercode.install=another)" in found["leftovers"]["fix"]
+    assert found["leftovers"]["fix"].endswith("podman rm -fv --depend clustercode-0123456789ab")
 
 
 async def test_what_another_installation_left_goes_by_the_advice(
@@ -110,25 +110,29 @@ async def test_what_another_installation_left_goes_by_the_advice(
         running_worker(podman, console, directory, executor_args=("--with-egress",)) as worker,
         started(egress),
     ):
-        await create(await worker.link(), allowedDomains=["example.com"])
+        box = await create(await worker.link(), allowedDomains=["example.com"])
         for process in (worker.gateway, worker.executor):
             await process.stop()
         label = f"label=io.clustercode.install={(data / 'install').read_text().strip()}"
         listings = [("ps", "-aq", "--filter", label), ("volume", "ls", "-q", "--filter", label)]
         assert [len(podman.run(*listing).split()) for listing in listings] == [3, 2]
+        # Somebody's own, from an image that was made from a DevBox: it has the labels.
+        podman.run("run", "-d", "--name", "somebodys-own", "--network", "none", "--label", label[6:], IMAGE)
 
         told, shown = await asyncio.gather(
             run("doctor", "--json", home=home, **there), run("doctor", home=home, **there)
         )
         fix = findings(told)["leftovers"]["fix"]
-        commands = [line for line in fix.splitlines() if label in line]
+        commands = [line for line in fix.splitlines() if box in line]
+        assert len(commands) == 2
         for command in commands:
             assert f" {command}\n" in shown.out
             assert (await execute("sh", "-ec", command, home=home)).code == 0
 
-        assert [podman.run(*listing) for listing in listings] == ["", ""]
+        assert podman.run(*listings[0], "--format", "{{.Names}}").split() == ["somebodys-own"]
+        assert podman.run(*listings[1]) == ""
         after = await run("doctor", "--json", home=home, **there)
-        assert label not in findings(after)["leftovers"]["fix"]
+        assert box not in findings(after)["leftovers"]["fix"]
 
 
 async def test_an_engine_that_is_not_the_one_asked_for(podman: Podman, home: Path) -> None:
