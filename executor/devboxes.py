@@ -266,19 +266,17 @@ class DevBoxes:
         return sorted(boxes, key=lambda box: box.created_at)
 
     async def stop_any(self, devbox_id: str, timeout_s: int) -> DevBox:
-        """Stop a DevBox for the machine's owner: to its tenant that is an event. One that is stopped stays so."""
+        """Stop a DevBox that its tenant did not ask to stop: to it that is an event. One that is stopped stays so."""
         box = await self.get_any(devbox_id)
         if box.state in ("running", "paused"):
-            with self.watchlist.for_owner(box.id):
-                await self._engine.stop(box.container, timeout_s)
+            await self._engine.stop(box.container, timeout_s)
         return await self.get_any(devbox_id)
 
     async def remove_any(self, devbox_id: str, *, keep_volumes: bool) -> DevBox:
-        """Remove a DevBox for the machine's owner, running or not: to its tenant that is an event."""
+        """Remove a DevBox that its tenant did not ask to remove, running or not: to it that is an event."""
         box = await self.get_any(devbox_id)
-        with self.watchlist.for_owner(box.id):
-            async with self.egress.leaving(box.id):
-                await self._engine.remove(box.container)
+        async with self.egress.leaving(box.id):
+            await self._engine.remove(box.container)
         if not keep_volumes:
             for volume in volume_names(box.id):
                 await self._engine.remove_volume(volume)

@@ -87,7 +87,8 @@ class OperatorService(pb_grpc.OperatorServiceServicer):
         async with refusing(context):
             timeout = {"timeout_s": request.timeout_seconds} if request.HasField("timeout_seconds") else {}
             asked = checked(_Asked, devbox_id=request.devbox_id, **timeout)
-            box = await self._parts.devboxes.stop_any(asked.devbox_id, asked.timeout_s)
+            with self._parts.devboxes.watchlist.for_owner(asked.devbox_id):
+                box = await self._parts.devboxes.stop_any(asked.devbox_id, asked.timeout_s)
             return pb.StopAnyDevBoxResponse(devbox=self._service.packed(box))
 
     async def RemoveAnyDevBox(  # noqa: N802
@@ -96,7 +97,8 @@ class OperatorService(pb_grpc.OperatorServiceServicer):
         """Remove a DevBox."""
         async with refusing(context):
             asked = checked(_Asked, devbox_id=request.devbox_id)
-            box = await self._parts.devboxes.remove_any(asked.devbox_id, keep_volumes=request.keep_volumes)
+            with self._parts.devboxes.watchlist.for_owner(asked.devbox_id):
+                box = await self._parts.devboxes.remove_any(asked.devbox_id, keep_volumes=request.keep_volumes)
             return pb.RemoveAnyDevBoxResponse(devbox=self._service.packed(box))
 
 

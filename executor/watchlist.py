@@ -147,6 +147,8 @@ class Watchlist:
             who = "by the machine's owner" if devbox_id in self._by_owner else "outside of this worker"
             return [Event(devbox_id, before.tenant, "removed", f"It was removed {who}.")]
         self._seen[devbox_id] = now
+        if now.running and before is not None and now.started_at != before.started_at:
+            self._by_owner.pop(devbox_id, None)  # whatever they did, it was started again since
         if before is None or devbox_id in self._removing:
             return []
         return [*_out_of_memory(before, now), *self._died(before, now)]

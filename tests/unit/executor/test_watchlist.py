@@ -113,6 +113,16 @@ def test_whose_doing_an_end_is_is_said() -> None:
     assert (event.kind, event.detail) == ("removed", "It was removed by the machine's owner.")
 
 
+def test_what_died_after_the_owner_s_stop_was_not_stopped_by_them() -> None:
+    """It was started again past the worker meanwhile."""
+    watchlist = watching()
+    with watchlist.for_owner("one"):
+        watchlist.found("one", DEAD, watchlist.turn)
+    watchlist.found("one", replace(BOX, started_at="later"), watchlist.turn)
+    (event,) = watchlist.found("one", replace(DEAD, started_at="later"), watchlist.turn)
+    assert event.detail == f"Its main process ended with exit code {DEAD.exit_code}."
+
+
 def test_kills_for_want_of_memory_are_told_each() -> None:
     """By the kernel's count where there is one; at the end by the engine's word, unless it was told."""
     watchlist = watching()
