@@ -35,6 +35,7 @@ _TURN_MESSAGES = 64
 
 _NO_MESSAGE = "This is no message of the contract's."
 _NO_ROOM = "Too many long messages wait for their rest on this worker: send short ones, or later."
+_TOO_SOON = "Too much was sent before the session was open: wait for `opened`."
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 256 * 1024
 _read_buffer = memoryview(bytearray(_READ_BYTES))
@@ -136,7 +137,10 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._parse_partial()
         if self._turn_over:
             asyncio.get_running_loop().call_soon(self._read_on)
-        elif self._unread_bytes <= _UNREAD_BYTES and self._transport is not None:
+        elif self._unread_bytes > _UNREAD_BYTES:
+            if not self.pauses:
+                self.fail(ResourceExhausted(_TOO_SOON))
+        elif self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 
@@ -252,7 +256,7 @@ class MessageStream(asyncio.BufferedProtocol, Generic[_In, _Out]):
     def _pause(self, transport: asyncio.Transport) -> None:
         is_taken = len(self._unread) == 1 and self._reader is not None and not self._reader.done()
         if not (self.pauses or self._turn_over or is_taken):
-            self.fail(ResourceExhausted("Too much was sent before the session was open: wait for `opened`."))
+            self.fail(ResourceExhausted(_TOO_SOON))
             return
         self._paused = True
         transport.pause_reading()

@@ -179,7 +179,7 @@ def test_without_pauses_only_what_is_waited_for_may_be_long(run: Run) -> None:
     longest = typed(b"x" * 1000 * KIB)
 
     async def case() -> None:
-        for behind in (b"", framed(longest)[: 300 * KIB], framed(typed(b"x" * 300 * KIB))):
+        for behind in (b"", framed(longest)[: 300 * KIB], framed(typed(b"x" * 300 * KIB)), bytes(4) * 100_000):
             async with connected() as (stream, peer):
                 stream.pauses = False
                 async with asyncio.TaskGroup() as group:
