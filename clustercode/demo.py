@@ -43,22 +43,23 @@ async def run(*, check: bool, port: int, image: str) -> int:
             _worker(console, directory) as link,
         ):
             try:
-                await (_check(link, image) if check else _show(console, link, image, stop))
-                stays = _stays(link, image)
+                first = await _create(link, image)
+                await (_check(link, first["id"]) if check else _show(console, stop))
             finally:
-                await _remove_all(link)
+                is_clear = await _remove_all(link)
     except (ConsoleError, Refusal, TimeoutError) as error:
         print(f"clustercode demo: {error or 'the worker took too long'}", file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(f"{'Check passed; everything' if check else 'Everything'} is removed {stays}")
+    if not is_clear:
+        return 1
+    print(f"{'Check passed; everything' if check else 'Everything'} is removed {_stays(first['engine'], image)}")
     return 0
 
 
-async def _show(console: Console, link: WorkerLink, image: str, stop: asyncio.Event) -> None:
-    """Create a first DevBox, say where the page is, wait."""
-    await _create(link, image)
+async def _show(console: Console, stop: asyncio.Event) -> None:
+    """Say where the page is, and wait."""
     print(
         f"\nOpen this address in your browser (it works once):\n\n    {console.new_page_url()}\n\n"
         "Ctrl-C stops the demo and removes its DevBoxes. To keep DevBoxes, run instead\n\n"
@@ -69,9 +70,8 @@ async def _show(console: Console, link: WorkerLink, image: str, stop: asyncio.Ev
     print("\nRemoving the demo's DevBoxes ...")
 
 
-async def _check(link: WorkerLink, image: str) -> None:
+async def _check(link: WorkerLink, devbox_id: str) -> None:
     """Walk the whole path; raises `Refusal` or `TimeoutError` where it breaks."""
-    devbox_id = await _create(link, image)
     answer = await link.request("DevBox.exec", {"devboxId": devbox_id, "command": "echo hello from $(id -un)"})
     if answer["exitCode"] != 0 or not answer["stdout"].startswith("hello from "):
         raise ConsoleError(f"the command did not answer as it should: {answer}")
@@ -88,7 +88,7 @@ async def _check(link: WorkerLink, image: str) -> None:
         print("Resized it; stty says 40 120")
 
 
-async def _create(link: WorkerLink, image: str) -> str:
+async def _create(link: WorkerLink, image: str) -> dict[str, Any]:
     def on_progress(progress: Any) -> None:  # noqa: ANN401 - the protocol's
         print(f"  {progress.get('message', '')}")
 
@@ -96,21 +96,22 @@ async def _create(link: WorkerLink, image: str) -> str:
     answer = await link.request("DevBox.create", {"name": "demo", "image": image}, on_progress=on_progress)
     devbox: dict[str, Any] = answer["devbox"]
     print(f"DevBox {devbox['name']} ({devbox['id']}) is {devbox['state']}")
-    return str(devbox["id"])
+    return devbox
 
 
-async def _remove_all(link: WorkerLink) -> None:
-    """Remove every DevBox of the demo's worker; says so where that fails."""
+async def _remove_all(link: WorkerLink) -> bool:
+    """Remove every DevBox of the demo's worker; says so where that fails, and returns whether it did not."""
     try:
         for devbox in (await link.request("DevBox.list", {}))["devboxes"]:
             await link.request("DevBox.remove", {"devboxId": devbox["id"], "force": True})
     except Refusal as refusal:
         print(f"DevBoxes may be left behind ({refusal}): '{program.shown()} doctor' says how to remove them.")
+        return False
+    return True
 
 
-def _stays(link: WorkerLink, image: str) -> str:
+def _stays(engine: str, image: str) -> str:
     """Say what is not removed, since the next demo starts from it, and how to do that."""
-    engine = "docker" if link.register is not None and "docker" in link.register.container_engines else "podman"
     beside = f"$({engine} images -q --filter label={EGRESS_LABEL})"
     return (
         "but for images, with which the next demo\nstarts sooner. To remove those too:\n\n"

@@ -45,7 +45,9 @@ async def test_a_demo_whose_terminal_is_closed_leaves_nothing(directory: Path, p
 
     assert code == 0
     assert "Everything is removed but for images" in demo.text()
-    named = printed(demo.text(), "rmi").replace("podman rmi", "podman image inspect --format '{{.RepoTags}}'")
+    removal = printed(demo.text(), "rmi")
+    assert removal.startswith("podman rmi ")
+    named = removal.replace("podman rmi", "podman image inspect --format '{{.RepoTags}}'")
     stays = (await execute("sh", "-c", named, home=directory, PATH=os.environ["PATH"])).out
     assert IMAGE in stays
     assert "localhost/clustercode-egress:" in stays
