@@ -11,7 +11,7 @@ import os
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -84,7 +84,8 @@ class Peer:
         message: Json = {"type": kind, "payload": payload or {}}
         if message_id is not None:
             message["id"] = message_id
-            self._kinds[message_id] = kind
+            if kind != "cancel":  # that has the id of what it cancels
+                self._kinds[message_id] = kind
         await self.ws.send(json.dumps(message))
 
     async def send_raw(self, data: str | bytes) -> None:
@@ -98,12 +99,19 @@ class Peer:
         return await self.expect(type="response", id=message_id, timeout_s=timeout_s)
 
     async def give_up(self, *kinds: str, timeout_s: float) -> list[Json]:
-        """Cancel what is under way of these kinds; return the answers that nobody took, those that came before too."""
+        """Cancel what is under way of these kinds; return the answers that nobody took, as far as they come in time."""
         left = [each for each, kind in self._kinds.items() if kind in kinds and each not in self._taken]
+        self._taken.update(left)
         for each in left:
             if not any(m["type"] == "response" and m.get("id") == each for m in self._inbox):
                 await self.send("cancel", {}, each)
-        return [await self.expect(timeout_s, type="response", id=each) for each in left]
+        answers: list[Json] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for each in left:
+                    answer = await self.expect(timeout_s, type="response", id=each)
+                    answers.append(answer)
+        return answers
 
     async def open(self, devbox_id: str, session_id: str, **more: object) -> Json:
         """Open a terminal and return the payload of its answer; its output is kept from then on."""

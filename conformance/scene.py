@@ -115,8 +115,11 @@ class Scene:
     async def clear(self) -> None:
         """Remove what the check made. Raises `Violation` when that does not work."""
         peer = await self.connected()
+        violations = [violation for peer in self.peers for violation in peer.violations]
+        self.peers[:] = [peer]
+        peer.violations.clear()
         # Of a check that was stopped in the middle.
-        for answer in await peer.give_up("DevBox.create", "image.build", timeout_s=LONG_S):
+        for answer in await peer.give_up("DevBox.create", "image.build", timeout_s=120):
             if answer["ok"] and "devbox" in answer["payload"]:
                 self._boxes.append(answer["payload"]["devbox"]["id"])
         boxes, self._boxes = self._boxes, []
@@ -126,9 +129,6 @@ class Scene:
         for image in images:
             if (await self.ask("image.check", {"image": image}))["exists"]:
                 await self.ask("image.delete", {"image": image, "force": True})
-        violations = [violation for peer in self.peers for violation in peer.violations]
-        self.peers[:] = [self.peer]
-        self.peer.violations.clear()
         demand(not violations, "; ".join(violations[:3]))
 
 
