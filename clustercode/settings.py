@@ -7,6 +7,7 @@ against this table by a test. Nothing here does anything.
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -147,10 +148,10 @@ class Whole(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
         """Return the number; else say what is wanted."""
-        try:
-            number = int(value)
-        except (TypeError, ValueError, OverflowError):
-            number = self._least - 1
+        number = self._least - 1
+        if not isinstance(value, float) or value.is_integer():
+            with suppress(TypeError, ValueError):
+                number = int(value)
         if number < self._least or (self._most is not None and number > self._most):
             bounds = f"at least {self._least}" if self._most is None else f"{self._least} to {self._most}"
             self.fail(f"{self._what}, {bounds}, is wanted here, and not {value!r}.", param, ctx)

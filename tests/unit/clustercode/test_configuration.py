@@ -243,6 +243,7 @@ def test_each_process_has_a_file_of_its_own(tmp_path: Path) -> None:
         ("reconcileSeconds: 0\n", r"line 1, reconcileSeconds: a number of seconds above 0 is wanted here, .* not 0"),
         ("reconcileSeconds: abc\n", r"line 1, reconcileSeconds: a number of seconds above 0 is wanted .* not 'abc'"),
         ("buildMinFreeBytes: 2G\n", r"line 1, buildMinFreeBytes: a whole number of bytes, at least 0, .* not '2G'"),
+        ("buildMinFreeBytes: 0.5\n", r"line 1, buildMinFreeBytes: a whole number of bytes, at least 0, .* not 0\.5"),
         ("buildMinFreeBytes: -1\n", r"line 1, buildMinFreeBytes: a whole number of bytes, at least 0, .* not -1"),
         ("security:\n  acceptMissingLimits: [disk]\n", r"line 2, .*: 'disk' is not one of 'memory', 'cpus', 'pids'"),
         ("security:\n  allowPrivileged: perhaps\n", r"line 2, .*: 'perhaps' is not a valid boolean"),
