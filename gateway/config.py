@@ -67,6 +67,12 @@ class GatewayConfig(BaseModel):
         return _host_and_port(self.metrics or "")
 
     @property
+    def is_local(self) -> bool:
+        """Whether the orchestrator is this machine's own and unencrypted: no proxy is to see the token then."""
+        url = urlsplit(self.orchestrator_url)
+        return url.scheme == "ws" and _is_loopback(url.hostname or "")
+
+    @property
     def orchestrator(self) -> str:
         """The orchestrator's address as logs may show it: without a query, which may hold secrets."""
         url = urlsplit(self.orchestrator_url)

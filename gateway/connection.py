@@ -68,6 +68,7 @@ async def dial(config: GatewayConfig, token: str, traffic: "Traffic") -> "Connec
             additional_headers=headers,
             user_agent_header=f"clustercode-worker/{config.agent_version}",
             subprotocols=[Subprotocol(name) for name in wire.SUBPROTOCOLS],
+            proxy=None if config.is_local else True,
             compression=None,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,

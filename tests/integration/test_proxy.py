@@ -68,6 +68,16 @@ async def test_it_dials_through_a_proxy_to_an_orchestrator_with_a_certificate_of
             assert proxy.asked == [f"{NAME}:{cloud.port}"]
 
 
+async def test_no_proxy_is_asked_for_an_orchestrator_on_this_machine(place: Path, authority: trustme.CA) -> None:
+    """Without TLS the token is for nobody between."""
+    async with orchestrator(place) as cloud, connect_proxy({HOST: HOST}) as proxy:
+        gateway = gateway_process(place, f"ws://{HOST}:{cloud.port}/ws/worker", cloud.token_file)
+        gateway.environment = {**environment(authority, place, proxy.url), "HTTP_PROXY": proxy.url}
+        async with started(gateway):
+            await cloud.peer()
+        assert proxy.asked == []
+
+
 async def test_no_proxy_is_honoured(place: Path, authority: trustme.CA) -> None:
     """What NO_PROXY names is dialled directly, and by the same authority's certificate."""
     async with (
