@@ -40,7 +40,7 @@ async def run(*, check: bool, port: int, image: str) -> int:
     try:
         async with (
             serve(ConsoleConfig(data_dir=directory / "console", port=port, program=program.shown())) as console,
-            _worker(console, directory) as link,
+            _worker(console, directory, stop) as link,
         ):
             try:
                 first = await _create(link, image)
@@ -120,8 +120,8 @@ def _stays(engine: str, image: str) -> str:
 
 
 @asynccontextmanager
-async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink]:
-    """Run a worker with a data directory of its own; give its link once it is connected."""
+async def _worker(console: Console, directory: Path, stop: asyncio.Event) -> AsyncIterator[WorkerLink]:
+    """Run a worker with a data directory of its own; give its link once it is connected, unless that is stopped."""
     log_path = directory / "worker.log"
     with log_path.open("wb") as log_file:
         process = await asyncio.create_subprocess_exec(
@@ -137,8 +137,8 @@ async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink
         )  # fmt: skip
     try:
         try:
-            link = await _connected(console, process)
-        except (ConsoleError, TimeoutError):
+            link = await _connected(console, process, stop)
+        except ConsoleError:
             print(log_path.read_text(errors="replace")[-4000:], file=sys.stderr)
             raise
         yield link
@@ -153,14 +153,23 @@ async def _worker(console: Console, directory: Path) -> AsyncIterator[WorkerLink
             await process.wait()
 
 
-async def _connected(console: Console, process: asyncio.subprocess.Process) -> WorkerLink:
+async def _connected(console: Console, process: asyncio.subprocess.Process, stop: asyncio.Event) -> WorkerLink:
     async with asyncio.TaskGroup() as group:
         ended = group.create_task(process.wait(), name="worker ends")
-        link = group.create_task(console.worker(timeout_s=_WORKER_START_S), name="worker connects")
-        await asyncio.wait((ended, link), return_when=asyncio.FIRST_COMPLETED)
-        if not link.done():
-            link.cancel()
-        ended.cancel()
-    if link.cancelled():
-        raise ConsoleError("the worker ended before it was connected; its log is above")
-    return link.result()
+        stopped = group.create_task(stop.wait(), name="stop")
+        link = group.create_task(_arriving(console), name="worker connects")
+        await asyncio.wait((ended, stopped, link), return_when=asyncio.FIRST_COMPLETED)
+        for task in (ended, stopped, link):
+            task.cancel()
+    if not link.cancelled() and (found := link.result()) is not None:
+        return found
+    if not stopped.cancelled():
+        raise ConsoleError("stopped before the worker was connected")
+    why = f"the worker did not connect in {_WORKER_START_S:.0f} s" if ended.cancelled() else "the worker ended first"
+    raise ConsoleError(f"{why}; its log is above")
+
+
+async def _arriving(console: Console) -> WorkerLink | None:
+    with suppress(TimeoutError):
+        return await console.worker(timeout_s=_WORKER_START_S)
+    return None
