@@ -9,11 +9,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clustercode import program
+from clustercode.errors import Unusable
 from conformance import suite
 from conformance.orchestrator import Orchestrator, orchestrator
 from conformance.scene import Scene, Target, scene
@@ -37,10 +38,13 @@ async def run(plan: Plan) -> int:
 
     A signal stops it: what was made on the worker until then is still removed.
     """
-    async with asyncio.TaskGroup() as group:
-        checking = group.create_task(_run(plan), name="checks")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, checking.cancel)
+    try:
+        async with asyncio.TaskGroup() as group:
+            checking = group.create_task(_run(plan), name="checks")
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, checking.cancel)
+    except* Unusable as errors:
+        raise errors.exceptions[0] from None
     return 1 if checking.cancelled() else checking.result()
 
 
@@ -85,7 +89,14 @@ async def _listening(plan: Plan) -> AsyncIterator[Orchestrator]:
     token = plan.token_file.read_text().strip() if plan.token_file else secrets.token_urlsafe(32)
     directory = Path(tempfile.mkdtemp(prefix="clustercode-conformance-"))
     try:
-        async with orchestrator(directory, host=plan.host, port=plan.port, token=token) as listening:
+        async with AsyncExitStack() as stack:
+            try:
+                listening = await stack.enter_async_context(
+                    orchestrator(directory, host=plan.host, port=plan.port, token=token)
+                )
+            except OSError as error:
+                reason = error.strerror or error
+                raise Unusable(f"Cannot listen on {plan.host}, port {plan.port}: {reason}. Choose others.") from None
             yield listening
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from conformance.orchestrator import TOKEN
-from tests.integration.commands import environment
+from tests.integration.commands import environment, run
 from tests.integration.conftest import IMAGE, PROGRAM, Podman, Process, eventually, remove_all, started
 
 
@@ -109,3 +110,13 @@ async def yes_man(url: str) -> None:
             while message := json.loads(await ws.recv()):
                 if "id" in message:
                     await ws.send(json.dumps({"type": "response", "id": message["id"], "ok": True, "payload": {}}))
+
+
+async def test_an_address_that_cannot_be_listened_on_is_a_sentence(directory: Path) -> None:
+    """One that is taken, and one that is not this machine's."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for where in (("--port", port), ("--host", "192.0.2.1")):
+            ended = await run("conformance", *where, home=directory)
+            assert ended.code == 4
+            assert re.match(r"Error: Cannot listen on .*: .*\. Choose others\.\n$", ended.err), ended.err
